@@ -1,1 +1,1 @@
-fn main(){}
+//! Pure tests: no root, no server, seconds.

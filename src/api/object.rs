@@ -1,0 +1,393 @@
+//! Validated objects: what the rest of the program sees of Kubernetes.
+//!
+//! `parse_*` functions turn a raw object into one of these or into [`Invalid`] values; an invalid
+//! object counts as absent and is reported on the object. Every field here is used by somebody:
+//! equal after trimming means "no event", so our own status writes cannot loop.
+
+use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
+
+use crate::net::{Cidr, DualStack, IpRange, Mac};
+
+pub type Text = Arc<str>;
+pub type Map = BTreeMap<Text, Text>;
+
+/// The tables of the store: Kubernetes kinds, OVN facts and results of the state machines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Kind {
+    Settings,
+    Vpc,
+    Subnet,
+    Ip,
+    IpPool,
+    Node,
+    Namespace,
+    Pod,
+    Chassis,
+    Gateway,
+}
+
+impl Kind {
+    pub const ALL: [Kind; 10] = [
+        Kind::Settings,
+        Kind::Vpc,
+        Kind::Subnet,
+        Kind::Ip,
+        Kind::IpPool,
+        Kind::Node,
+        Kind::Namespace,
+        Kind::Pod,
+        Kind::Chassis,
+        Kind::Gateway,
+    ];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Kind::Settings => "Settings",
+            Kind::Vpc => "Vpc",
+            Kind::Subnet => "Subnet",
+            Kind::Ip => "IP",
+            Kind::IpPool => "IPPool",
+            Kind::Node => "Node",
+            Kind::Namespace => "Namespace",
+            Kind::Pod => "Pod",
+            Kind::Chassis => "Chassis",
+            Kind::Gateway => "Gateway",
+        }
+    }
+}
+
+/// A value that lives in the store: immutable, comparable, with a key and index buckets.
+pub trait Object: std::any::Any + Send + Sync + PartialEq + std::fmt::Debug {
+    const KIND: Kind;
+    /// `name`, or `namespace/name`.
+    fn key(&self) -> Text;
+    /// Secondary index entries `(index, value)` under which the object can be listed.
+    fn buckets(&self) -> Vec<(Index, Text)> {
+        Vec::new()
+    }
+}
+
+/// Secondary indexes. Listing a bucket is recorded by the view, so a feature re-runs when an
+/// object enters or leaves it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Index {
+    /// Every object of the kind (bucket value "").
+    All,
+    PodsByNode,
+    PodsByNamespace,
+    IpsBySubnet,
+    IpsByPod,
+    SubnetsByVpc,
+    PoolsBySubnet,
+    ChassisByHostname,
+}
+
+/// Why (part of) an object is refused: field, value and remedy go to a condition and an Event.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Invalid {
+    /// Event and condition reason (`ValidateLogicalSwitchFailed`, `ValidatePodNetworkFailed`).
+    pub reason: &'static str,
+    /// Names the field, its value and the remedy.
+    pub message: String,
+}
+
+/// Flags of the controller that features read; one object, key "".
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    pub cluster_router: Text,
+    pub default_subnet: Text,
+    pub node_switch: Text,
+    pub service_cidrs: DualStack<Cidr>,
+    pub pod_nic_type: Text,
+    pub enable_lb: bool,
+    pub keep_vm_ip: bool,
+    pub node_local_dns: Vec<IpAddr>,
+    pub network_type: Text,
+    pub enable_ipsec: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Vpc {
+    pub name: Text,
+    pub namespaces: Vec<Text>,
+    pub default_subnet: Option<Text>,
+    pub static_routes: Vec<StaticRoute>,
+    pub policy_routes: Vec<PolicyRoute>,
+    /// Label `ovn.kubernetes.io/vpc_external=true`: the router is not ours.
+    pub external: bool,
+    pub deleting: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StaticRoute {
+    /// `true` for `policySrc`.
+    pub by_source: bool,
+    pub prefix: Cidr,
+    pub next_hop: IpAddr,
+    pub ecmp_symmetric_reply: bool,
+    pub bfd_id: Option<Text>,
+    /// "" is the main table.
+    pub table: Text,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PolicyRoute {
+    pub priority: i32,
+    pub matching: Text,
+    pub action: PolicyAction,
+    pub next_hops: Vec<IpAddr>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PolicyAction {
+    Allow,
+    Drop,
+    Reroute,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum GatewayType {
+    Distributed,
+    Centralized,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NamedGateway {
+    pub node: Text,
+    pub egress: Option<IpAddr>,
+}
+
+/// A Subnet after defaulting and validation. `cidrs` have their host bits cleared.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Subnet {
+    pub name: Text,
+    pub uid: Text,
+    pub vpc: Text,
+    pub provider: Text,
+    pub default: bool,
+    pub cidrs: DualStack<Cidr>,
+    pub gateways: DualStack<IpAddr>,
+    /// Always covers the gateways.
+    pub excludes: Vec<IpRange>,
+    pub namespaces: Vec<Text>,
+    pub namespace_selectors: Vec<Selector>,
+    /// `None` in custom VPCs and on the join subnet.
+    pub gateway_type: Option<GatewayType>,
+    pub gateway_nodes: Vec<NamedGateway>,
+    pub enable_ecmp: bool,
+    pub nat_outgoing: bool,
+    pub private: bool,
+    pub allow_subnets: Vec<Cidr>,
+    pub vlan: Option<Text>,
+    pub logical_gateway: bool,
+    pub u2o_interconnection: bool,
+    pub enable_lb: Option<bool>,
+    pub disable_gateway_check: bool,
+    pub mtu: Option<u32>,
+    pub route_table: Text,
+    pub deleting: bool,
+}
+
+impl Subnet {
+    /// Ports of this subnet are OVN ports (provider empty, `ovn`, or `<nad>.<ns>.ovn`).
+    pub fn is_ovn(&self) -> bool {
+        is_ovn_provider(&self.provider)
+    }
+
+    /// Traffic is routed by OVN: no vlan, or a logical gateway on the vlan.
+    pub fn is_overlay(&self) -> bool {
+        self.vlan.is_none() || self.logical_gateway
+    }
+}
+
+/// Provider rule of the manual: empty, `ovn`, or three dot fields of which the last is `ovn`.
+pub fn is_ovn_provider(provider: &str) -> bool {
+    let fields: Vec<&str> = provider.split('.').collect();
+    provider.is_empty() || provider == "ovn" || (fields.len() == 3 && fields[2] == "ovn")
+}
+
+/// A label selector, reduced to what Kubernetes evaluates.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Selector {
+    pub labels: Map,
+    pub expressions: Vec<Requirement>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Requirement {
+    pub key: Text,
+    pub operator: Operator,
+    pub values: Vec<Text>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Operator {
+    In,
+    NotIn,
+    Exists,
+    DoesNotExist,
+}
+
+impl Selector {
+    pub fn matches(&self, labels: &Map) -> bool {
+        self.labels.iter().all(|(k, v)| labels.get(k) == Some(v))
+            && self.expressions.iter().all(|r| {
+                let value = labels.get(&r.key);
+                let listed = value.is_some_and(|v| r.values.contains(v));
+                match r.operator {
+                    Operator::In => listed,
+                    Operator::NotIn => !listed,
+                    Operator::Exists => value.is_some(),
+                    Operator::DoesNotExist => value.is_none(),
+                }
+            })
+    }
+}
+
+/// An IP CR: one recorded allocation, the only source of addresses for ports.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ip {
+    /// Name of the port: `<pod>.<ns>[.<provider>]`, `node-<node>` ...
+    pub name: Text,
+    pub pod_name: Text,
+    pub namespace: Text,
+    pub subnet: Text,
+    pub node: Text,
+    pub addresses: DualStack<IpAddr>,
+    pub mac: Option<Mac>,
+    /// `""`, `StatefulSet`, `VirtualMachine`.
+    pub pod_type: Text,
+    pub reserved: bool,
+    pub deleting: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IpPool {
+    pub name: Text,
+    pub subnet: Text,
+    pub namespaces: Vec<Text>,
+    pub ranges: Vec<IpRange>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Node {
+    pub name: Text,
+    pub uid: Text,
+    pub labels: Map,
+    /// Annotations of ours only.
+    pub annotations: Map,
+    pub internal_ips: DualStack<IpAddr>,
+    pub ready: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Namespace {
+    pub name: Text,
+    pub labels: Map,
+    /// Annotations of ours only.
+    pub annotations: Map,
+    pub deleting: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PodOwner {
+    pub api_version: Text,
+    pub kind: Text,
+    pub name: Text,
+    pub uid: Text,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PodLife {
+    /// Runs or will run.
+    Alive,
+    /// deletionTimestamp is set; the containers may still use the network.
+    Terminating,
+    /// Succeeded, Failed for good or evicted: the network is no longer in use.
+    Ended,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pod {
+    pub namespace: Text,
+    pub name: Text,
+    pub uid: Text,
+    pub node: Option<Text>,
+    pub host_network: bool,
+    pub life: PodLife,
+    pub labels: Map,
+    /// Annotations of ours only (`<provider>.kubernetes.io/...`, multus, kubevirt).
+    pub annotations: Map,
+    pub owner: Option<PodOwner>,
+    /// Findings about the annotations; the pod gets no network while there are any.
+    pub invalid: Vec<Invalid>,
+}
+
+impl Pod {
+    pub fn annotation(&self, provider: &str, suffix: &str) -> Option<&Text> {
+        let provider = if provider.is_empty() { "ovn" } else { provider };
+        self.annotations.get(format!("{provider}.kubernetes.io/{suffix}").as_str())
+    }
+}
+
+/// One row of SB `Chassis`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Chassis {
+    /// system-id.
+    pub name: Text,
+    pub hostname: Text,
+}
+
+/// The sticky choice of a centralized gateway, made by a state machine, read by features.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Gateway {
+    pub subnet: Text,
+    /// One node (active-backup) or all ready ones (ECMP).
+    pub active: Vec<Text>,
+}
+
+macro_rules! object {
+    ($type:ident, $kind:expr, |$s:ident| $key:expr, $buckets:expr) => {
+        impl Object for $type {
+            const KIND: Kind = $kind;
+            fn key(&self) -> Text {
+                let $s = self;
+                $key
+            }
+            fn buckets(&self) -> Vec<(Index, Text)> {
+                let $s = self;
+                $buckets
+            }
+        }
+    };
+}
+
+object!(Settings, Kind::Settings, |_s| "".into(), vec![]);
+object!(Vpc, Kind::Vpc, |s| s.name.clone(), vec![]);
+object!(Subnet, Kind::Subnet, |s| s.name.clone(), vec![(Index::SubnetsByVpc, s.vpc.clone())]);
+object!(
+    Ip,
+    Kind::Ip,
+    |s| s.name.clone(),
+    vec![
+        (Index::IpsBySubnet, s.subnet.clone()),
+        (Index::IpsByPod, format!("{}/{}", s.namespace, s.pod_name).into()),
+    ]
+);
+object!(IpPool, Kind::IpPool, |s| s.name.clone(), vec![(Index::PoolsBySubnet, s.subnet.clone())]);
+object!(Node, Kind::Node, |s| s.name.clone(), vec![]);
+object!(Namespace, Kind::Namespace, |s| s.name.clone(), vec![]);
+object!(Pod, Kind::Pod, |s| format!("{}/{}", s.namespace, s.name).into(), {
+    let mut buckets = vec![(Index::PodsByNamespace, s.namespace.clone())];
+    if let Some(node) = &s.node {
+        buckets.push((Index::PodsByNode, node.clone()));
+    }
+    buckets
+});
+object!(
+    Chassis,
+    Kind::Chassis,
+    |s| s.name.clone(),
+    vec![(Index::ChassisByHostname, s.hostname.clone())]
+);
+object!(Gateway, Kind::Gateway, |s| s.subnet.clone(), vec![]);

@@ -1,0 +1,1 @@
+//! ovn-central and ovs containers: start, health, leader labels, backup and repair.

@@ -1,0 +1,1 @@
+//! CNI specification types and the thin plugin.

@@ -1,0 +1,1 @@
+//! Loops of the cluster controller: leader election, allocation, reconcile, publish.

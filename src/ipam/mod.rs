@@ -1,0 +1,1 @@
+//! Pure address allocator.

@@ -1,0 +1,1 @@
+//! I/O: one call is one kernel effect; no decisions.

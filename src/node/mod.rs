@@ -1,0 +1,1 @@
+//! Loops of the node daemon: CNI server, attachments, reconcile.

@@ -1,0 +1,1 @@
+//! Pure: VF and representor choice, vendor rules.

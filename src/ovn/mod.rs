@@ -1,0 +1,1 @@
+//! Pure, one file per OVN feature: View -> facts. The registry is `FEATURES`.

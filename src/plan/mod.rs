@@ -1,0 +1,1 @@
+//! Generic and pure: engine, differ, transactions, adoption, fuse, explain. Knows no feature.
