@@ -352,10 +352,12 @@ macro_rules! object {
             const KIND: Kind = $kind;
             fn key(&self) -> Text {
                 let $s = self;
+                let _ = $s;
                 $key
             }
             fn buckets(&self) -> Vec<(Index, Text)> {
                 let $s = self;
+                let _ = $s;
                 $buckets
             }
         }
