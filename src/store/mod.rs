@@ -1,1 +1,10 @@
 //! The store: tables of validated objects, indexes, and views that record what was read.
+
+pub mod feature;
+mod table;
+mod view;
+pub mod watch;
+
+pub use feature::{EventType, Feature, Output, Owner, Problem, Wanted};
+pub use table::{Store, Stored};
+pub use view::{Read, View};

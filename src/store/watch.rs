@@ -1,0 +1,1 @@
+//! Watches: raw Kubernetes objects in, validated objects out.
