@@ -1,1 +1,3 @@
 //! Pure tests: no root, no server, seconds.
+
+mod api;

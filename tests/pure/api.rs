@@ -1,0 +1,3 @@
+//! The Kubernetes surface.
+
+mod names;
