@@ -1,3 +1,4 @@
 //! Pure tests: no root, no server, seconds.
 
 mod api;
+mod schema;

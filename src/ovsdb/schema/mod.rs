@@ -3,7 +3,17 @@
 //! A feature names a column by constant (`nb::logical_switch_port::ADDRESSES`); the type of a
 //! value is checked against the schema by [`ColumnSchema::admits`] in every test case.
 
-use super::datum::{Atom, Datum};
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::datum::{Atom, Datum, Real, Uuid};
+
+#[rustfmt::skip]
+pub mod nb;
+#[rustfmt::skip]
+pub mod sb;
+#[rustfmt::skip]
+pub mod vswitch;
+pub mod server;
 
 /// One database (`OVN_Northbound`).
 #[derive(Debug)]
@@ -53,6 +63,8 @@ pub struct BaseType {
     pub choices: &'static [&'static str],
     pub min_integer: Option<i64>,
     pub max_integer: Option<i64>,
+    /// Longest text, in characters.
+    pub max_length: Option<u32>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -118,7 +130,58 @@ impl Table {
     }
 }
 
+impl Database {
+    /// Looks a table up by name.
+    pub fn table(&self, name: &str) -> Option<&'static Table> {
+        self.tables.iter().copied().find(|t| t.name == name)
+    }
+}
+
 impl BaseType {
+    /// Any value of the type.
+    pub const fn plain(atomic: AtomicType) -> Self {
+        let (min_integer, max_integer) = (None, None);
+        BaseType {
+            atomic,
+            reference: None,
+            choices: &[],
+            min_integer,
+            max_integer,
+            max_length: None,
+        }
+    }
+
+    /// An integer of a range, both ends included.
+    pub const fn integer(min_integer: Option<i64>, max_integer: Option<i64>) -> Self {
+        BaseType { min_integer, max_integer, ..Self::plain(AtomicType::Integer) }
+    }
+
+    /// One of these texts.
+    pub const fn choice(choices: &'static [&'static str]) -> Self {
+        BaseType { choices, ..Self::plain(AtomicType::Text) }
+    }
+
+    /// A text of at most this many characters.
+    pub const fn short_text(max_length: u32) -> Self {
+        BaseType { max_length: Some(max_length), ..Self::plain(AtomicType::Text) }
+    }
+
+    /// The UUID of a row of `table`.
+    pub const fn reference(table: &'static str, strength: Strength) -> Self {
+        BaseType { reference: Some((table, strength)), ..Self::plain(AtomicType::Uuid) }
+    }
+
+    /// The value of a scalar that nobody has set (RFC 7047, section 5.2.1).
+    pub fn default_atom(&self) -> Atom {
+        match self.atomic {
+            AtomicType::Integer => Atom::Integer(0),
+            AtomicType::Real => Atom::Real(Real(0.0)),
+            AtomicType::Boolean => Atom::Boolean(false),
+            AtomicType::Text => Atom::Text("".into()),
+            AtomicType::Uuid => Atom::Uuid(Uuid::default()),
+        }
+    }
+
     fn admits(&self, atom: &Atom) -> bool {
         match (self.atomic, atom) {
             (AtomicType::Integer, Atom::Integer(n)) => {
@@ -126,7 +189,8 @@ impl BaseType {
             }
             (AtomicType::Real, Atom::Real(_)) | (AtomicType::Boolean, Atom::Boolean(_)) => true,
             (AtomicType::Text, Atom::Text(t)) => {
-                self.choices.is_empty() || self.choices.contains(&&**t)
+                (self.choices.is_empty() || self.choices.contains(&&**t))
+                    && self.max_length.is_none_or(|m| t.chars().count() <= m as usize)
             }
             (AtomicType::Uuid, Atom::Uuid(_)) => true,
             _ => false,
@@ -137,6 +201,23 @@ impl BaseType {
 impl ColumnSchema {
     pub fn is_map(&self) -> bool {
         self.value.is_some()
+    }
+
+    /// At most one element: differences replace the value instead of amending it.
+    pub fn is_single(&self) -> bool {
+        self.max <= 1
+    }
+
+    /// The value of a column that an insert does not name (RFC 7047, section 5.2.1).
+    pub fn default_datum(&self) -> Datum {
+        match (&self.value, self.min) {
+            (None, 0) => Datum::Set(BTreeSet::new()),
+            (None, _) => Datum::one(self.key.default_atom()),
+            (Some(_), 0) => Datum::Map(BTreeMap::new()),
+            (Some(value), _) => {
+                Datum::Map(BTreeMap::from([(self.key.default_atom(), value.default_atom())]))
+            }
+        }
     }
 
     /// `true` when `datum` has the column's type and size.
