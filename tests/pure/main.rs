@@ -1,4 +1,5 @@
 //! Pure tests: no root, no server, seconds.
 
 mod api;
+mod cni;
 mod schema;
