@@ -3,3 +3,4 @@
 mod api;
 mod cni;
 mod schema;
+mod cmd;
