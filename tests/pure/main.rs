@@ -2,5 +2,7 @@
 
 mod api;
 mod cni;
+mod ovsdb_json;
+mod ovsdb_replica;
 mod schema;
 mod cmd;

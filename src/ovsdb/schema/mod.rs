@@ -76,6 +76,19 @@ pub enum AtomicType {
     Uuid,
 }
 
+impl AtomicType {
+    /// As RFC 7047 writes it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            AtomicType::Integer => "integer",
+            AtomicType::Real => "real",
+            AtomicType::Boolean => "boolean",
+            AtomicType::Text => "string",
+            AtomicType::Uuid => "uuid",
+        }
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Strength {
     Strong,
