@@ -1,5 +1,6 @@
 //! The Kubernetes surface: CRD types, annotation and label names, raw -> validated objects.
 
+pub mod crd;
 pub mod names;
 mod object;
 
