@@ -1,1 +1,16 @@
-//! Generic and pure: engine, differ, transactions, adoption, fuse, explain. Knows no feature.
+//! Generic and pure: engine, differ, adoption, fuse, explain. Knows no feature.
+//!
+//! ```text
+//! Read changed -> Engine::refresh -> re-run the owners that read it -> Desired (+ Touches)
+//! Touches of a batch of owners + replica -> diff::plan -> Transaction
+//! ```
+
+mod desired;
+mod engine;
+mod explain;
+mod pending;
+
+pub use desired::{Desired, Touch};
+pub use engine::{Cause, Derived, Engine, Refresh};
+pub use explain::{Explanation, explain_row};
+pub use pending::{Batch, Pending};

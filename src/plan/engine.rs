@@ -1,0 +1,221 @@
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use crate::{
+    api::{Kind, Text},
+    ovsdb::row::Fact,
+    store::{Feature, Output, Owner, Problem, Read, Store, View, Wanted},
+};
+
+use super::desired::{Desired, Touch, normalized, touch_of};
+
+/// Why an owner ran again; the fuse lets explicit deletes pass.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Cause {
+    /// A Kubernetes object was deleted before our eyes.
+    Deleted,
+    /// Anything else: an edit, a relist, a restart.
+    Changed,
+}
+
+/// The stored result of one owner.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Derived {
+    pub facts: Vec<Fact>,
+    pub problems: Vec<Problem>,
+    pub wanted: Vec<Wanted>,
+    reads: BTreeSet<Read>,
+}
+
+/// What a refresh changed.
+#[derive(Debug, Default)]
+pub struct Refresh {
+    /// Database places per owner, in the order in which owners ran.
+    pub touched: Vec<(Owner, Cause, BTreeSet<Touch>)>,
+    /// Owners whose problems or wishes changed (also those that are gone).
+    pub republish: BTreeSet<Owner>,
+    /// Owners that ran, for counters.
+    pub ran: usize,
+}
+
+/// Keeps the result of every owner up to date with the store.
+#[derive(Debug)]
+pub struct Engine {
+    features: &'static [Feature],
+    by_kind: BTreeMap<Kind, Vec<usize>>,
+    derived: HashMap<Owner, Derived>,
+    readers: HashMap<Read, BTreeSet<Owner>>,
+    desired: Desired,
+    runs: u64,
+}
+
+impl Engine {
+    pub fn new(features: &'static [Feature]) -> Self {
+        let mut by_kind: BTreeMap<Kind, Vec<usize>> = BTreeMap::new();
+        for (i, feature) in features.iter().enumerate() {
+            by_kind.entry(feature.owner).or_default().push(i);
+        }
+        Engine {
+            features,
+            by_kind,
+            derived: HashMap::new(),
+            readers: HashMap::new(),
+            desired: Desired::default(),
+            runs: 0,
+        }
+    }
+
+    /// A new engine with every owner of the store computed from scratch: start-up and the oracle.
+    pub fn from_store(features: &'static [Feature], store: &Store) -> Self {
+        let mut engine = Engine::new(features);
+        let reads: Vec<Read> = Kind::ALL
+            .into_iter()
+            .flat_map(|kind| store.keys(kind).map(move |key| Read::Object(kind, key.clone())))
+            .collect();
+        engine.refresh(store, reads.iter().map(|r| (r, Cause::Changed)));
+        engine
+    }
+
+    pub fn desired(&self) -> &Desired {
+        &self.desired
+    }
+
+    pub fn derived(&self, owner: &Owner) -> Option<&Derived> {
+        self.derived.get(owner)
+    }
+
+    pub fn owners(&self) -> impl Iterator<Item = (&Owner, &Derived)> {
+        self.derived.iter()
+    }
+
+    /// Owners run since the start: the work counter of the tests.
+    pub fn runs(&self) -> u64 {
+        self.runs
+    }
+
+    /// All problems, ordered, for conditions and the status command.
+    pub fn problems(&self) -> BTreeSet<&Problem> {
+        self.derived.values().flat_map(|d| &d.problems).collect()
+    }
+
+    /// Re-runs the owners that read any of `changes`.
+    pub fn refresh<'r>(
+        &mut self,
+        store: &Store,
+        changes: impl IntoIterator<Item = (&'r Read, Cause)>,
+    ) -> Refresh {
+        let mut stale: BTreeMap<Owner, Cause> = BTreeMap::new();
+        let mut mark = |owner: Owner, cause: Cause| {
+            let slot = stale.entry(owner).or_insert(cause);
+            *slot = (*slot).min(cause);
+        };
+        for (read, cause) in changes {
+            if let Read::Object(kind, key) = read {
+                for feature in self.by_kind.get(kind).into_iter().flatten() {
+                    let feature = self.features[*feature].name;
+                    mark(Owner { feature, kind: *kind, key: key.clone() }, cause);
+                }
+            }
+            for owner in self.readers.get(read).into_iter().flatten() {
+                mark(owner.clone(), cause);
+            }
+        }
+        let mut refresh = Refresh::default();
+        for (owner, cause) in stale {
+            self.run_owner(store, owner, cause, &mut refresh);
+        }
+        refresh
+    }
+
+    fn run_owner(&mut self, store: &Store, owner: Owner, cause: Cause, refresh: &mut Refresh) {
+        let Some(feature) = self.features.iter().find(|f| f.name == owner.feature) else { return };
+        let new = if store.contains(owner.kind, &owner.key) {
+            self.runs += 1;
+            refresh.ran += 1;
+            let view = View::new(store);
+            let Output { facts, mut problems, wanted } = (feature.desired)(&view, &owner.key);
+            problems.sort();
+            Some(Derived { facts: normalized(facts), problems, wanted, reads: view.into_reads() })
+        } else {
+            None
+        };
+        self.replace(owner, new, cause, refresh);
+    }
+
+    fn replace(&mut self, owner: Owner, new: Option<Derived>, cause: Cause, refresh: &mut Refresh) {
+        let old = self.derived.remove(&owner);
+        if old.is_none() && new.is_none() {
+            return;
+        }
+        let gone = new.is_none();
+        let old = old.unwrap_or_default();
+        let new = new.unwrap_or_default();
+        for read in old.reads.difference(&new.reads) {
+            if let Some(owners) = self.readers.get_mut(read) {
+                owners.remove(&owner);
+                if owners.is_empty() {
+                    self.readers.remove(read);
+                }
+            }
+        }
+        for read in new.reads.difference(&old.reads) {
+            self.readers.entry(read.clone()).or_default().insert(owner.clone());
+        }
+        let touches = self.exchange_facts(&owner, &old.facts, &new.facts);
+        if !touches.is_empty() {
+            refresh.touched.push((owner.clone(), cause, touches));
+        }
+        if old.wanted != new.wanted || old.problems != new.problems {
+            refresh.republish.insert(owner.clone());
+        }
+        if !gone {
+            self.derived.insert(owner, new);
+        }
+    }
+
+    fn exchange_facts(&mut self, owner: &Owner, old: &[Fact], new: &[Fact]) -> BTreeSet<Touch> {
+        if old == new {
+            return BTreeSet::new();
+        }
+        let mut touches = BTreeSet::new();
+        // Short lists dominate: a quadratic scan beats hashing there, a map wins beyond.
+        let index = |facts: &[Fact]| -> HashMap<Touch, Fact> {
+            facts.iter().map(|f| (touch_of(f), f.clone())).collect()
+        };
+        let (before, after) = (index(old), index(new));
+        for (touch, fact) in &before {
+            if after.get(touch) != Some(fact) {
+                self.desired.remove(owner, fact);
+                touches.insert(touch.clone());
+            }
+        }
+        for (touch, fact) in &after {
+            if before.get(touch) != Some(fact) {
+                self.desired.insert(owner, fact);
+                touches.insert(touch.clone());
+            }
+        }
+        touches
+    }
+
+    /// Compares with a recomputation from scratch. Empty means that every incremental step was
+    /// right; otherwise the owners that differ.
+    pub fn differences(&self, store: &Store) -> Vec<Owner> {
+        let fresh = Engine::from_store(self.features, store);
+        let mut owners: BTreeSet<&Owner> = self.derived.keys().collect();
+        owners.extend(fresh.derived.keys());
+        let wrong = |o: &&&Owner| self.derived.get(**o) != fresh.derived.get(**o);
+        let mut all: Vec<Owner> = owners.iter().filter(wrong).map(|o| (*o).clone()).collect();
+        if all.is_empty() && self.desired != fresh.desired {
+            all.extend(self.derived.keys().next().cloned());
+        }
+        all
+    }
+
+    /// The owner's facts, for tools.
+    pub fn facts(&self, kind: Kind, key: &Text) -> impl Iterator<Item = &Fact> {
+        self.derived
+            .iter()
+            .filter(move |(o, _)| o.kind == kind && o.key == *key)
+            .flat_map(|(_, d)| &d.facts)
+    }
+}
