@@ -1,1 +1,38 @@
-//! Pure, one file per OVN feature: View -> facts. The registry is `FEATURES`.
+//! Pure, one file per OVN feature: View -> facts. The registry is [`FEATURES`].
+
+mod global;
+pub mod keys;
+mod namespace;
+mod node;
+pub mod placement;
+mod pod;
+mod policy;
+mod subnet;
+mod subnet_acl;
+mod subnet_gateway;
+mod vpc;
+
+use crate::{
+    api::Kind,
+    store::{Feature, Output, Problem},
+};
+
+/// Every feature of the controller. Adding one: a file here, a line here, cases in `tests/cases`.
+pub static FEATURES: &[Feature] = &[
+    Feature { name: "global", owner: Kind::Settings, desired: global::desired },
+    Feature { name: "vpc", owner: Kind::Vpc, desired: vpc::desired },
+    Feature { name: "subnet", owner: Kind::Subnet, desired: subnet::desired },
+    Feature { name: "subnet-gateway", owner: Kind::Subnet, desired: subnet_gateway::desired },
+    Feature { name: "subnet-acl", owner: Kind::Subnet, desired: subnet_acl::desired },
+    Feature { name: "node", owner: Kind::Node, desired: node::desired },
+    Feature { name: "namespace", owner: Kind::Namespace, desired: namespace::desired },
+    Feature { name: "pod", owner: Kind::Pod, desired: pod::desired },
+];
+
+/// `vendor=kube-ovn`, the mark by which users and upstream's tools know our rows.
+pub const VENDOR: (&str, &str) = ("vendor", "kube-ovn");
+
+/// An output that is nothing but a problem.
+fn refused(problem: Problem) -> Output {
+    Output { problems: vec![problem], ..Output::default() }
+}

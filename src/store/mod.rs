@@ -5,6 +5,6 @@ mod table;
 mod view;
 pub mod watch;
 
-pub use feature::{EventType, Feature, Output, Owner, Problem, Wanted};
+pub use feature::{EventType, Feature, Output, Owner, Presence, Problem, Wanted};
 pub use table::{Store, Stored};
 pub use view::{Read, View};

@@ -1,8 +1,8 @@
 //! Pure tests: no root, no server, seconds.
 
 mod api;
+mod cmd;
 mod cni;
 mod ovsdb_json;
 mod ovsdb_replica;
 mod schema;
-mod cmd;

@@ -1,0 +1,125 @@
+//! A node is a port on the join switch, a route to its own address, and a group of its pods.
+
+use std::collections::BTreeMap;
+
+use crate::{
+    api::{Index, Ip, Kind, Node, Settings, Subnet, Text},
+    net::field,
+    ovsdb::{
+        row::{Element, Fact, RowBuilder, RowKey},
+        schema::nb,
+    },
+    store::{Output, Problem, View, Wanted},
+};
+
+use super::{
+    VENDOR, keys,
+    policy::{Action, Policy, priority},
+};
+
+pub fn desired(view: &View<'_>, name: &str) -> Output {
+    let (Some(node), Some(settings)) = (view.get::<Node>(name), view.get::<Settings>("")) else {
+        return Output::default();
+    };
+    let mut output = Output::default();
+    let nodes: Vec<&str> = view.keys::<Node>(Index::All, "").map(|n| &**n).collect();
+    output.facts.push(
+        RowBuilder::new(&keys::node_ports(name))
+            .set(nb::port_group::NAME, keys::node_group_name(name, &nodes))
+            .map(
+                nb::port_group::EXTERNAL_IDS,
+                [("node", name.to_owned()), ("np", format!("node/{name}"))],
+            )
+            .contributed(nb::port_group::PORTS)
+            .fact(),
+    );
+    output.problems.extend(address_conflicts(view, settings, node));
+    let (Some(ip), Some(join)) =
+        (view.get::<Ip>(&format!("node-{name}")), view.get::<Subnet>(&settings.node_switch))
+    else {
+        return output;
+    };
+    output.facts.extend(port(ip, join));
+    output.facts.extend(own_addresses(settings, node, ip));
+    output.wanted.push(annotations(node, ip, join));
+    output
+}
+
+fn port(ip: &Ip, join: &Subnet) -> Vec<Fact> {
+    let Some(mac) = ip.mac else { return Vec::new() };
+    let addresses: Vec<String> = ip.addresses.iter().map(|(_, a)| a.to_string()).collect();
+    let key = RowKey::new(&nb::LOGICAL_SWITCH_PORT, "node", &ip.pod_name, "port");
+    let row = RowBuilder::new(&key)
+        .set(nb::logical_switch_port::NAME, ip.name.clone())
+        .set(nb::logical_switch_port::ADDRESSES, format!("{mac} {}", addresses.join(" ")))
+        .map(nb::logical_switch_port::EXTERNAL_IDS, [("ls", &*join.name), VENDOR]);
+    let member = Fact::Member {
+        row: keys::switch(&join.name),
+        column: nb::logical_switch::PORTS,
+        element: Element::Row(key),
+    };
+    vec![row.fact(), member]
+}
+
+/// 30000: the node's own address is reached through its join port, whatever gateway a pod has.
+fn own_addresses(settings: &Settings, node: &Node, ip: &Ip) -> Vec<Fact> {
+    let router = keys::router(&settings.cluster_router);
+    let mut facts = Vec::new();
+    for (family, internal) in node.internal_ips.iter() {
+        let Some(hop) = ip.addresses.get(family) else { continue };
+        let id = format!("address/{}", family.digit());
+        facts.extend(
+            Policy {
+                key: RowKey::new(&nb::LOGICAL_ROUTER_POLICY, "node", &node.name, &id),
+                router: &router,
+                priority: priority::NODE,
+                matching: format!("{} == {internal}", field(family, "dst")),
+                action: Action::Reroute(vec![*hop]),
+                external_ids: vec![
+                    ("node".into(), node.name.to_string()),
+                    ("address-family".into(), family.digit().to_string()),
+                ],
+            }
+            .facts(),
+        );
+    }
+    facts
+}
+
+/// An overlay subnet that holds a node's address makes that node unreachable for its pods.
+fn address_conflicts(view: &View<'_>, settings: &Settings, node: &Node) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    for subnet in view.list::<Subnet>(Index::SubnetsByVpc, &settings.cluster_router) {
+        let inside = node.internal_ips.iter().find(|(_, ip)| subnet.cidrs.contains(**ip));
+        if let Some((_, ip)) = inside.filter(|_| subnet.vlan.is_none()) {
+            problems.push(Problem {
+                kind: Kind::Node,
+                key: node.name.clone(),
+                reason: "NodeAddressConflictWithSubnet",
+                message: format!(
+                    "InternalIP {ip} lies in spec.cidrBlock {} of subnet {:?}; choose another range \
+                     for the subnet",
+                    subnet.cidrs, &*subnet.name
+                ),
+            });
+        }
+    }
+    problems
+}
+
+fn annotations(node: &Node, ip: &Ip, join: &Subnet) -> Wanted {
+    let mut values: BTreeMap<Text, Option<Text>> = BTreeMap::new();
+    let mut put = |key: &str, value: String| {
+        values.insert(format!("ovn.kubernetes.io/{key}").into(), Some(value.into()));
+    };
+    put("ip_address", ip.addresses.to_string());
+    if let Some(mac) = ip.mac {
+        put("mac_address", mac.to_string());
+    }
+    put("cidr", join.cidrs.to_string());
+    put("gateway", join.gateways.to_string());
+    put("logical_switch", join.name.to_string());
+    put("port_name", ip.name.to_string());
+    put("allocated", "true".into());
+    Wanted::Annotations { kind: Kind::Node, key: node.name.clone(), values }
+}

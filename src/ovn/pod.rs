@@ -1,0 +1,156 @@
+//! A pod is a port on its subnet's switch. The pod puts itself into the groups it belongs to, so
+//! that a pod event costs the same whatever the size of the groups.
+
+use std::collections::BTreeMap;
+
+use crate::{
+    api::{GatewayType, Index, Ip, Kind, Node, Pod, PodLife, Settings, Subnet, Text},
+    ovsdb::{
+        row::{Element, Fact, RowBuilder, RowKey},
+        schema::nb,
+    },
+    store::{Output, Problem, View, Wanted},
+};
+
+use super::{VENDOR, keys};
+
+const PROVIDER: &str = "ovn";
+
+pub fn desired(view: &View<'_>, key: &str) -> Output {
+    let (Some(pod), Some(settings)) = (view.get::<Pod>(key), view.get::<Settings>("")) else {
+        return Output::default();
+    };
+    if pod.host_network || pod.life == PodLife::Ended {
+        return Output::default();
+    }
+    if !pod.invalid.is_empty() {
+        let problems = pod.invalid.iter().map(|finding| Problem {
+            kind: Kind::Pod,
+            key: key.into(),
+            reason: finding.reason,
+            message: finding.message.clone(),
+        });
+        return Output { problems: problems.collect(), ..Output::default() };
+    }
+    let mut output = Output::default();
+    for port in view.keys::<Ip>(Index::IpsByPod, key) {
+        let Some(ip) = view.get::<Ip>(port) else { continue };
+        // The join address of a node, or an address that is on its way out, makes no port.
+        let Some(subnet) = view.get::<Subnet>(&ip.subnet).filter(|_| !ip.deleting) else {
+            continue;
+        };
+        if subnet.name == settings.node_switch || !subnet.is_ovn() {
+            continue;
+        }
+        output.facts.extend(port_facts(pod, ip, subnet));
+        output.facts.extend(memberships(view, pod, ip, subnet, settings));
+        output.wanted.push(annotations(pod, ip, subnet, settings));
+    }
+    output
+}
+
+fn port_key(ip: &Ip) -> RowKey {
+    RowKey::new(&nb::LOGICAL_SWITCH_PORT, "pod", &ip.name, "port")
+}
+
+fn provider_of(ip: &Ip) -> &str {
+    // `<pod>.<ns>` or `<pod>.<ns>.<provider>`; pod names may hold dots, so cut by known lengths.
+    let own = ip.pod_name.len() + 1 + ip.namespace.len();
+    ip.name.get(own + 1..).filter(|p| !p.is_empty()).unwrap_or(PROVIDER)
+}
+
+fn port_facts(pod: &Pod, ip: &Ip, subnet: &Subnet) -> Vec<Fact> {
+    let Some(mac) = ip.mac else { return Vec::new() };
+    let provider = provider_of(ip);
+    let flag = |suffix: &str| pod.annotation(provider, suffix).is_some_and(|v| &**v == "true");
+    let ips: Vec<String> = ip.addresses.iter().map(|(_, a)| a.to_string()).collect();
+    let address = format!("{mac} {}", ips.join(" "));
+    let mut addresses = vec![address.clone()];
+    if flag("layer2_forward") {
+        addresses.push("unknown".into());
+    }
+    let vips: Vec<&str> = pod
+        .annotation(provider, "port_vips")
+        .map(|v| v.split(',').map(str::trim).filter(|v| !v.is_empty()).collect())
+        .unwrap_or_default();
+    let mut security = Vec::new();
+    if flag("port_security") {
+        security.push([&[address.as_str()], &vips[..]].concat().join(" "));
+    }
+    let mut ids = vec![
+        (VENDOR.0, VENDOR.1.to_owned()),
+        ("ls", subnet.name.to_string()),
+        ("pod", format!("{}/{}", ip.namespace, ip.pod_name)),
+    ];
+    if !vips.is_empty() {
+        ids.push(("vips", vips.join(",")));
+        ids.push(("attach-vips", "true".into()));
+    }
+    let key = port_key(ip);
+    let row = RowBuilder::new(&key)
+        .set(nb::logical_switch_port::NAME, ip.name.clone())
+        .set(nb::logical_switch_port::TYPE, "")
+        .atoms(nb::logical_switch_port::ADDRESSES, addresses)
+        .atoms(nb::logical_switch_port::PORT_SECURITY, security)
+        .map(nb::logical_switch_port::EXTERNAL_IDS, ids);
+    let member = Fact::Member {
+        row: keys::switch(&subnet.name),
+        column: nb::logical_switch::PORTS,
+        element: Element::Row(key),
+    };
+    vec![row.fact(), member]
+}
+
+/// Groups of the default VPC that the port is in while the pod is on a node.
+fn memberships(
+    view: &View<'_>,
+    pod: &Pod,
+    ip: &Ip,
+    subnet: &Subnet,
+    settings: &Settings,
+) -> Vec<Fact> {
+    if subnet.vpc != settings.cluster_router || !subnet.is_overlay() || ip.mac.is_none() {
+        return Vec::new();
+    }
+    let Some(node) = pod.node.as_ref().filter(|n| view.get::<Node>(n).is_some()) else {
+        return Vec::new();
+    };
+    let mut groups = vec![keys::node_ports(node)];
+    // A pod with a gateway of its own does not follow the subnet's policy.
+    let own_gateway = pod.annotation(PROVIDER, "north_gateway").is_some();
+    if subnet.gateway_type == Some(GatewayType::Distributed) && !own_gateway {
+        groups.push(keys::subnet_node_ports(&subnet.name, node));
+    }
+    let member = |row| Fact::Member {
+        row,
+        column: nb::port_group::PORTS,
+        element: Element::Row(port_key(ip)),
+    };
+    groups.into_iter().map(member).collect()
+}
+
+fn annotations(pod: &Pod, ip: &Ip, subnet: &Subnet, settings: &Settings) -> Wanted {
+    let provider = provider_of(ip);
+    let mut values: BTreeMap<Text, Option<Text>> = BTreeMap::new();
+    let mut put = |key: &str, value: Option<String>| {
+        values.insert(format!("{provider}.kubernetes.io/{key}").into(), value.map(Text::from));
+    };
+    put("ip_address", Some(ip.addresses.to_string()));
+    put("mac_address", ip.mac.map(|m| m.to_string()));
+    put("cidr", Some(subnet.cidrs.to_string()));
+    put("gateway", Some(subnet.gateways.to_string()));
+    put("logical_switch", Some(subnet.name.to_string()));
+    if pod.annotation(provider, "pod_nic_type").is_none() {
+        put("pod_nic_type", Some(settings.pod_nic_type.to_string()));
+    }
+    if subnet.is_overlay() || subnet.u2o_interconnection {
+        put("logical_router", Some(subnet.vpc.to_string()));
+    }
+    put("allocated", Some("true".into()));
+    // Written once the port is committed; until the pod is bound its groups are not known.
+    if pod.node.is_some() {
+        put("routed", Some("true".into()));
+    }
+    let key = format!("{}/{}", pod.namespace, pod.name).into();
+    Wanted::Annotations { kind: Kind::Pod, key, values }
+}

@@ -1,0 +1,154 @@
+//! A Subnet is a logical switch, and, where OVN routes it, a router port with the gateway address.
+
+use crate::{
+    api::{Index, Kind, Settings, Subnet, Vpc},
+    net::field,
+    ovsdb::{
+        row::{Element, Fact, RowBuilder, RowKey},
+        schema::nb,
+    },
+    store::{Output, Presence, Problem, View, Wanted},
+};
+
+use super::{
+    VENDOR, keys,
+    policy::{Action, Policy, priority},
+    refused,
+};
+
+pub fn desired(view: &View<'_>, name: &str) -> Output {
+    let (Some(subnet), Some(settings)) = (view.get::<Subnet>(name), view.get::<Settings>(""))
+    else {
+        return Output::default();
+    };
+    if !subnet.is_ovn() {
+        return Output::default();
+    }
+    if let Some(problem) = conflict(view, subnet) {
+        return refused(problem);
+    }
+    let in_use = view.keys::<crate::api::Ip>(Index::IpsBySubnet, name).next().is_some();
+    let finalizer = Wanted::Finalizer {
+        kind: Kind::Subnet,
+        key: subnet.name.clone(),
+        presence: if subnet.deleting && !in_use { Presence::Absent } else { Presence::Present },
+    };
+    // A deleted subnet keeps its switch while an address of it is in use.
+    if subnet.deleting && !in_use {
+        return Output { wanted: vec![finalizer], ..Output::default() };
+    }
+    let mut output = Output { wanted: vec![finalizer], ..Output::default() };
+    output.facts.push(
+        RowBuilder::new(&keys::switch(name))
+            .set(nb::logical_switch::NAME, name)
+            .map(nb::logical_switch::EXTERNAL_IDS, [VENDOR])
+            .contributed(nb::logical_switch::PORTS)
+            .contributed(nb::logical_switch::ACLS)
+            .fact(),
+    );
+    if subnet.is_overlay() {
+        output.facts.extend(router_port(subnet));
+        output.facts.extend(local_destinations(subnet));
+    }
+    let _ = settings;
+    output
+}
+
+/// Whether `a` was there before `b`. Names break ties, so that exactly one of two loses.
+fn precedes(a: &Subnet, b: &Subnet) -> bool {
+    a.name < b.name
+}
+
+/// Cross-object rules. The later subnet of a conflicting pair gets nothing, the earlier one works
+/// on (upstream wrote a condition and built both).
+fn conflict(view: &View<'_>, subnet: &Subnet) -> Option<Problem> {
+    let problem = |message: String| {
+        Some(Problem {
+            kind: Kind::Subnet,
+            key: subnet.name.clone(),
+            reason: "ValidateLogicalSwitchFailed",
+            message,
+        })
+    };
+    if view.get::<Vpc>(&subnet.vpc).is_none() {
+        return problem(format!(
+            "spec.vpc {:?} does not exist; create the Vpc or correct the name",
+            &*subnet.vpc
+        ));
+    }
+    for other in view.list::<Subnet>(Index::SubnetsByVpc, &subnet.vpc) {
+        let rival = other.name != subnet.name && other.vlan == subnet.vlan && other.is_ovn();
+        if rival && precedes(other, subnet) && other.cidrs.overlaps(&subnet.cidrs) {
+            return problem(format!(
+                "spec.cidrBlock {} overlaps {} of subnet {:?} in the same VPC; choose a free range",
+                subnet.cidrs, other.cidrs, &*other.name
+            ));
+        }
+    }
+    None
+}
+
+fn router_port(subnet: &Subnet) -> Vec<Fact> {
+    let (vpc, name) = (&*subnet.vpc, &*subnet.name);
+    let lrp_name = keys::router_port_name(vpc, name);
+    let lrp = RowKey::new(&nb::LOGICAL_ROUTER_PORT, "subnet", name, "router-port");
+    let lsp = RowKey::new(&nb::LOGICAL_SWITCH_PORT, "subnet", name, "router-port");
+    let networks = subnet.gateways.iter().filter_map(|(family, gateway)| {
+        subnet.cidrs.get(family).map(|cidr| cidr.with_address(*gateway).to_string())
+    });
+    let options: Vec<(&str, String)> = if subnet.route_table.is_empty() {
+        vec![]
+    } else {
+        vec![("route_table", subnet.route_table.to_string())]
+    };
+    let router_port = RowBuilder::new(&lrp)
+        .set(nb::logical_router_port::NAME, lrp_name.as_str())
+        .set(
+            nb::logical_router_port::MAC,
+            keys::stable_mac(&format!("router-port:{lrp_name}")).to_string(),
+        )
+        .atoms(nb::logical_router_port::NETWORKS, networks)
+        .map(nb::logical_router_port::OPTIONS, options)
+        .map(nb::logical_router_port::EXTERNAL_IDS, [("lr", vpc), VENDOR]);
+    let switch_port = RowBuilder::new(&lsp)
+        .set(nb::logical_switch_port::NAME, keys::switch_port_name(vpc, name))
+        .set(nb::logical_switch_port::TYPE, "router")
+        .set(nb::logical_switch_port::ADDRESSES, "router")
+        .map(nb::logical_switch_port::OPTIONS, [("router-port", lrp_name.as_str())])
+        .map(nb::logical_switch_port::EXTERNAL_IDS, [("ls", name), VENDOR]);
+    vec![
+        router_port.fact(),
+        switch_port.fact(),
+        Fact::Member {
+            row: keys::router(vpc),
+            column: nb::logical_router::PORTS,
+            element: Element::Row(lrp),
+        },
+        Fact::Member {
+            row: keys::switch(name),
+            column: nb::logical_switch::PORTS,
+            element: Element::Row(lsp),
+        },
+    ]
+}
+
+/// 31000: what is inside the VPC is never sent to a gateway.
+fn local_destinations(subnet: &Subnet) -> Vec<Fact> {
+    let router = keys::router(&subnet.vpc);
+    let mut facts = Vec::new();
+    for (family, cidr) in subnet.cidrs.iter() {
+        let id = format!("local/{}", family.digit());
+        facts.extend(
+            Policy {
+                key: RowKey::new(&nb::LOGICAL_ROUTER_POLICY, "subnet", &subnet.name, &id),
+                router: &router,
+                priority: priority::LOCAL_DESTINATION,
+                matching: format!("{} == {cidr}", field(family, "dst")),
+                action: Action::Allow,
+                external_ids: vec![("subnet".into(), subnet.name.to_string())],
+            }
+            .facts(),
+        );
+    }
+    facts
+}

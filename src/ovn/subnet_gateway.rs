@@ -1,0 +1,139 @@
+//! The way out of a subnet of the default VPC: distributed (each node for its own pods) or
+//! centralized (chosen nodes for all).
+
+use std::net::IpAddr;
+
+use crate::{
+    api::{Gateway, GatewayType, Index, Ip, Kind, Node, Settings, Subnet, Text},
+    net::{Family, address_set_name, field},
+    ovsdb::{
+        row::{Fact, RowBuilder, RowKey},
+        schema::nb,
+    },
+    store::{Output, Problem, View},
+};
+
+use super::{
+    VENDOR, keys,
+    policy::{Action, Policy, priority},
+};
+
+pub fn desired(view: &View<'_>, name: &str) -> Output {
+    let (Some(subnet), Some(settings)) = (view.get::<Subnet>(name), view.get::<Settings>(""))
+    else {
+        return Output::default();
+    };
+    if !subnet.is_ovn()
+        || subnet.vpc != settings.cluster_router
+        || subnet.name == settings.node_switch
+        || !subnet.is_overlay()
+    {
+        return Output::default();
+    }
+    match subnet.gateway_type {
+        Some(GatewayType::Distributed) => distributed(view, subnet),
+        Some(GatewayType::Centralized) => centralized(view, subnet),
+        None => Output::default(),
+    }
+}
+
+/// The join address of a node, once it is recorded.
+fn join_address(view: &View<'_>, node: &str, family: Family) -> Option<IpAddr> {
+    view.get::<Ip>(&format!("node-{node}"))?.addresses.get(family).copied()
+}
+
+/// Per node: a port group of the subnet's pods there, and a policy that sends them to that node.
+fn distributed(view: &View<'_>, subnet: &Subnet) -> Output {
+    let nodes: Vec<&str> = view.keys::<Node>(Index::All, "").map(|n| &**n).collect();
+    let subnets: Vec<&str> = view.keys::<Subnet>(Index::All, "").map(|n| &**n).collect();
+    let router = keys::router(&subnet.vpc);
+    let mut output = Output::default();
+    for node in &nodes {
+        let key = keys::subnet_node_ports(&subnet.name, node);
+        let group = keys::subnet_node_group_name(&subnet.name, node, &subnets, &nodes);
+        let ids = [
+            ("subnet", subnet.name.to_string()),
+            ("node", (*node).to_owned()),
+            ("np", format!("{}/{node}", subnet.name)),
+            (VENDOR.0, VENDOR.1.to_owned()),
+        ];
+        output.facts.push(
+            RowBuilder::new(&key)
+                .set(nb::port_group::NAME, group.as_str())
+                .map(nb::port_group::EXTERNAL_IDS, ids)
+                .contributed(nb::port_group::PORTS)
+                .fact(),
+        );
+        for family in subnet.cidrs.families() {
+            let Some(hop) = join_address(view, node, family) else { continue };
+            let set = address_set_name(&group, family);
+            let id = format!("distributed/{node}/{}", family.digit());
+            output.facts.extend(
+                Policy {
+                    key: policy_key(subnet, &id),
+                    router: &router,
+                    priority: priority::GATEWAY,
+                    matching: format!("{} == ${set}", field(family, "src")),
+                    action: Action::Reroute(vec![hop]),
+                    external_ids: vec![
+                        ("subnet".into(), subnet.name.to_string()),
+                        ("node".into(), (*node).to_owned()),
+                    ],
+                }
+                .facts(),
+            );
+        }
+    }
+    output
+}
+
+fn policy_key(subnet: &Subnet, id: &str) -> RowKey {
+    RowKey::new(&nb::LOGICAL_ROUTER_POLICY, "subnet-gateway", &subnet.name, id)
+}
+
+/// One policy per family towards the nodes that the gateway state machine has chosen.
+fn centralized(view: &View<'_>, subnet: &Subnet) -> Output {
+    let problem = |reason, message: String| Problem {
+        kind: Kind::Subnet,
+        key: subnet.name.clone(),
+        reason,
+        message,
+    };
+    let mut output = Output::default();
+    if subnet.gateway_nodes.is_empty() {
+        output.problems.push(problem(
+            "NoReadyGateway",
+            "spec.gatewayNode is empty; name at least one node for the centralized gateway".into(),
+        ));
+        return output;
+    }
+    let active: &[Text] = view.get::<Gateway>(&subnet.name).map_or(&[], |g| &g.active);
+    if active.is_empty() {
+        let names: Vec<&str> = subnet.gateway_nodes.iter().map(|g| &*g.node).collect();
+        output.problems.push(problem(
+            "NoActiveGatewayFound",
+            format!("no node of spec.gatewayNode {names:?} is Ready; traffic leaves when one is"),
+        ));
+        return output;
+    }
+    let router = keys::router(&subnet.vpc);
+    for (family, cidr) in subnet.cidrs.iter() {
+        let hops: Vec<(&Text, IpAddr)> = active
+            .iter()
+            .filter_map(|node| join_address(view, node, family).map(|ip| (node, ip)))
+            .collect();
+        let mut ids = vec![("subnet".to_owned(), subnet.name.to_string())];
+        ids.extend(hops.iter().map(|(node, ip)| (node.to_string(), ip.to_string())));
+        let facts: Vec<Fact> = Policy {
+            key: policy_key(subnet, &format!("centralized/{}", family.digit())),
+            router: &router,
+            priority: priority::GATEWAY,
+            matching: format!("{} == {cidr}", field(family, "src")),
+            action: Action::Reroute(hops.iter().map(|(_, ip)| *ip).collect()),
+            external_ids: ids,
+        }
+        .facts();
+        output.facts.extend(facts);
+    }
+    output
+}
