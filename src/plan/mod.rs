@@ -5,7 +5,9 @@
 //! Touches of a batch of owners + replica -> diff::plan -> Transaction
 //! ```
 
+mod adopt;
 mod desired;
+pub mod diff;
 mod engine;
 mod explain;
 mod pending;
