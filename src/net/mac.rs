@@ -46,7 +46,8 @@ impl FromStr for Mac {
     fn from_str(text: &str) -> Result<Self, NetError> {
         let bad = || NetError::Mac(text.to_owned());
         let mut octets = [0u8; 6];
-        let mut parts = text.split([':', '-']);
+        let separator = if text.contains('-') { '-' } else { ':' };
+        let mut parts = text.split(separator);
         for octet in &mut octets {
             let part = parts.next().ok_or_else(bad)?;
             if part.len() != 2 || !part.bytes().all(|b| b.is_ascii_hexdigit()) {

@@ -98,6 +98,30 @@ impl RangeSet {
         self.ranges.range(from..).next().map(|(a, _)| *a)
     }
 
+    /// Last member of the range that holds `n`.
+    pub fn end_of(&self, n: u128) -> Option<u128> {
+        self.ranges.range(..=n).next_back().map(|(_, last)| *last).filter(|last| *last >= n)
+    }
+
+    /// Lowest member that is not in `other`; costs one step per range of `other` that is in the
+    /// way, not per number.
+    pub fn first_outside(&self, other: &RangeSet) -> Option<u128> {
+        let mut n = self.first()?;
+        while let Some(last) = other.end_of(n) {
+            n = self.first_from(last.checked_add(1)?)?;
+        }
+        Some(n)
+    }
+
+    /// The members of `ranges` that belong to `family`.
+    pub fn of_family<'a>(family: Family, ranges: impl IntoIterator<Item = &'a IpRange>) -> Self {
+        let mut set = RangeSet::new();
+        for range in ranges.into_iter().filter(|r| r.family == family) {
+            set.insert_range(range.first, range.last);
+        }
+        set
+    }
+
     pub fn contains(&self, n: u128) -> bool {
         self.ranges.range(..=n).next_back().is_some_and(|(_, last)| *last >= n)
     }

@@ -6,3 +6,8 @@ mod cni;
 mod ovsdb_json;
 mod ovsdb_replica;
 mod schema;
+mod cmd;
+mod ipam;
+mod ipam_crash;
+mod ipam_model;
+mod net;
