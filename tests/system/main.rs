@@ -1,0 +1,4 @@
+//! System tests: real servers and the real kernel, in temporary folders and namespaces of their
+//! own. Needs root. A test that cannot run fails.
+
+mod kernel;
