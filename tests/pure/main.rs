@@ -3,11 +3,10 @@
 mod api;
 mod cmd;
 mod cni;
-mod ovsdb_json;
-mod ovsdb_replica;
-mod schema;
-mod cmd;
 mod ipam;
 mod ipam_crash;
 mod ipam_model;
 mod net;
+mod ovsdb_json;
+mod ovsdb_replica;
+mod schema;
