@@ -7,6 +7,7 @@ mod ipam;
 mod ipam_crash;
 mod ipam_model;
 mod net;
+mod crds;
 mod ovsdb_json;
 mod ovsdb_replica;
 mod schema;
