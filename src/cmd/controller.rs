@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::ArgMatches;
 
-use super::Applet;
+use super::{Applet, controller_options};
 
 pub const APPLET: Applet = Applet {
     name: "kube-ovn-controller",
@@ -12,7 +12,7 @@ pub const APPLET: Applet = Applet {
     about: "Cluster controller: Kubernetes objects -> OVN northbound database",
     example: "kube-ovn-controller --ovn-nb-addr=tcp:[10.0.0.1]:6641 \
               --ovn-sb-addr=tcp:[10.0.0.1]:6642 --default-cidr=10.16.0.0/16",
-    command: clap::Command::default,
+    command: controller_options::command,
     run,
 };
 

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::ArgMatches;
 
-use super::Applet;
+use super::{Applet, daemon_options};
 
 pub const APPLET: Applet = Applet {
     name: "kube-ovn-daemon",
@@ -12,7 +12,7 @@ pub const APPLET: Applet = Applet {
     about: "Node agent: CNI server, host networking, local Open vSwitch",
     example: "kube-ovn-daemon --node-name=node1 --iface=eth1 \
               --service-cluster-ip-range=10.96.0.0/12",
-    command: clap::Command::default,
+    command: daemon_options::command,
     run,
 };
 

@@ -27,8 +27,6 @@ pub enum Support {
     Ignored(&'static str),
     /// The feature does not exist yet: any value but the default is refused.
     Later(&'static str),
-    /// As `Later`, and one more value that asks for nothing is let through.
-    LaterBut(&'static str, &'static str),
 }
 
 /// One flag of a program. Names are upstream's.
@@ -130,7 +128,7 @@ pub fn check(tables: &[&'static [Flag]], matches: &ArgMatches) -> Result<Vec<Str
     let mut notes = Vec::new();
     for flag in tables.iter().chain(&[KLOG]).flat_map(|table| table.iter()) {
         let value = given.shown(flag);
-        let (feature, harmless) = match flag.support {
+        let feature = match flag.support {
             Support::Used => continue,
             Support::Ignored(why) => {
                 if given.is_given(flag.name) {
@@ -138,10 +136,9 @@ pub fn check(tables: &[&'static [Flag]], matches: &ArgMatches) -> Result<Vec<Str
                 }
                 continue;
             }
-            Support::Later(feature) => (feature, flag.default),
-            Support::LaterBut(feature, harmless) => (feature, harmless),
+            Support::Later(feature) => feature,
         };
-        if value != flag.default && value != harmless {
+        if value != flag.default {
             return Err(Usage(format!(
                 "--{}={value}: {feature} is not supported by this version; leave the flag out or \
                  set it to {:?}",

@@ -10,9 +10,12 @@
 mod central;
 mod cni;
 mod controller;
+pub mod controller_options;
 mod daemon;
+pub mod daemon_options;
 pub mod flags;
 mod leader_checker;
+pub mod options;
 pub mod runtime;
 
 use std::{ffi::OsString, path::Path, process::ExitCode};
