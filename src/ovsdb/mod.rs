@@ -1,10 +1,20 @@
-//! OVSDB (RFC 7047). Pure half: values, schemas, facts, the replica, transactions. I/O half: wire
-//! and client.
+//! OVSDB (RFC 7047).
+//!
+//! Pure half: values ([`datum`], [`json`]), schemas ([`schema`]), facts ([`row`]), the
+//! [`replica`], [`transaction`]s, [`endpoint`] syntax, message framing ([`frame`]).
+//! I/O half: [`wire`] and [`tls`] (one connection), [`client`] (stays connected), [`unixctl`].
 
+pub mod client;
 pub mod datum;
+pub mod endpoint;
+pub mod frame;
 mod index;
 pub mod json;
 pub mod replica;
 pub mod row;
 pub mod schema;
+mod session;
+pub mod tls;
 pub mod transaction;
+pub mod unixctl;
+pub mod wire;

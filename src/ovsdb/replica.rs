@@ -129,6 +129,14 @@ pub struct Replica {
     database: &'static Database,
     tables: Vec<TableReplica>,
     transaction: Option<Uuid>,
+    standing: Standing,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Standing {
+    Current,
+    /// Differences are ignored until a snapshot comes.
+    Void,
 }
 
 impl Replica {
@@ -138,7 +146,7 @@ impl Replica {
         monitored: &[(&'static Table, &'static [Column])],
     ) -> Self {
         let tables = monitored.iter().map(|(t, c)| TableReplica::new(t, c)).collect();
-        Replica { database, tables, transaction: None }
+        Replica { database, tables, transaction: None, standing: Standing::Current }
     }
 
     pub fn database(&self) -> &'static Database {
@@ -150,9 +158,15 @@ impl Replica {
         self.transaction
     }
 
-    /// Forgets all rows.
+    /// `false` after an error or [`Replica::clear`], until the next snapshot.
+    pub fn is_current(&self) -> bool {
+        self.standing == Standing::Current
+    }
+
+    /// Forgets all rows and waits for a snapshot.
     pub fn clear(&mut self) {
         self.transaction = None;
+        self.standing = Standing::Void;
         for table in &mut self.tables {
             table.clear();
         }
@@ -160,8 +174,17 @@ impl Replica {
 
     /// Applies an update and says which rows changed, in no particular order. A snapshot
     /// reports only what differs from the content before. After an error the content is
-    /// unspecified until the next snapshot.
+    /// unspecified and further differences are ignored until the next snapshot.
     pub fn apply(&mut self, update: &Update) -> Result<Vec<Change>, ReplicaError> {
+        if update.scope == Scope::Delta && self.standing == Standing::Void {
+            return Ok(Vec::new());
+        }
+        let changes = self.amend_tables(update);
+        self.standing = if changes.is_ok() { Standing::Current } else { Standing::Void };
+        changes
+    }
+
+    fn amend_tables(&mut self, update: &Update) -> Result<Vec<Change>, ReplicaError> {
         let malformed = |e: serde_json::Error| ReplicaError::Malformed(e.to_string());
         let tables: BTreeMap<String, BTreeMap<String, &RawValue>> =
             serde_json::from_str(update.tables.get()).map_err(malformed)?;
@@ -293,9 +316,7 @@ impl TableReplica {
             .indexes
             .iter()
             .filter(|group| group.iter().all(|i| monitored(usize::from(*i))))
-            .filter(|group| {
-                Some(group.as_ref()) != name.as_ref().map(|c| std::slice::from_ref(&c.index))
-            })
+            .filter(|group| Some(**group) != name.as_ref().map(|c| std::slice::from_ref(&c.index)))
             .map(|group| ColumnIndex::new(table, group))
             .collect();
         TableReplica {

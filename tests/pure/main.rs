@@ -8,6 +8,7 @@ mod ipam_crash;
 mod ipam_model;
 mod net;
 mod crds;
+mod ovsdb_frame;
 mod ovsdb_json;
 mod ovsdb_replica;
 mod schema;

@@ -167,8 +167,7 @@ fn a_snapshot_reports_only_differences() {
 
 #[test]
 fn updates_that_do_not_fit_are_errors() {
-    let mut r = replica();
-    let mut refused = |tables| r.apply(&update(Scope::Delta, tables)).unwrap_err();
+    let refused = |tables| replica().apply(&update(Scope::Delta, tables)).unwrap_err();
     assert!(matches!(refused(port(1, json!({"modify": {"name": "x"}}))), ReplicaError::Row { .. }));
     assert!(matches!(refused(port(1, json!({"insert": {"nosuch": 1}}))), ReplicaError::Row { .. }));
     assert!(matches!(refused(port(1, json!({"upsert": {}}))), ReplicaError::Row { .. }));
@@ -176,6 +175,17 @@ fn updates_that_do_not_fit_are_errors() {
     assert!(matches!(refused(json!({"ACL": {}})), ReplicaError::Table(_)));
     assert!(matches!(refused(json!({"Logical_Switch_Port": {"x": {}}})), ReplicaError::Row { .. }));
     assert!(matches!(refused(json!([])), ReplicaError::Malformed(_)));
+}
+
+#[test]
+fn after_an_error_only_a_snapshot_counts() {
+    let mut r = replica();
+    r.apply(&update(Scope::Delta, port(1, json!({"modify": {"name": "x"}})))).unwrap_err();
+    assert!(!r.is_current());
+    assert_eq!(delta(&mut r, port(1, json!({"insert": {"name": "x"}}))), []);
+    let row = port(1, json!({"initial": {"name": "x"}}));
+    assert_eq!(r.apply(&update(Scope::Snapshot, row)).unwrap().len(), 1);
+    assert!(r.is_current());
 }
 
 #[test]
