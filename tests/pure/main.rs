@@ -8,7 +8,6 @@ mod ipam;
 mod ipam_crash;
 mod ipam_model;
 mod net;
-mod crds;
 mod ovsdb_frame;
 mod ovsdb_json;
 mod ovsdb_replica;
