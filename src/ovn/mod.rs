@@ -10,6 +10,7 @@ mod policy;
 mod subnet;
 mod subnet_acl;
 mod subnet_gateway;
+pub mod validity;
 mod vpc;
 
 use crate::{

@@ -1,19 +1,19 @@
 //! A Subnet is a logical switch, and, where OVN routes it, a router port with the gateway address.
 
 use crate::{
-    api::{Index, Kind, Settings, Subnet, Vpc},
+    api::{Index, Kind, Subnet},
     net::field,
     ovsdb::{
         row::{Element, Fact, RowBuilder, RowKey},
         schema::nb,
     },
-    store::{Output, Presence, Problem, View, Wanted},
+    store::{Output, Presence, View, Wanted},
 };
 
 use super::{
     VENDOR, keys,
     policy::{Action, Policy, priority},
-    refused,
+    refused, validity,
 };
 
 pub fn desired(view: &View<'_>, name: &str) -> Output {
@@ -24,7 +24,7 @@ pub fn desired(view: &View<'_>, name: &str) -> Output {
     if !subnet.is_ovn() {
         return Output::default();
     }
-    if let Some(problem) = conflict(view, subnet) {
+    if let Some(problem) = validity::conflict(view, subnet) {
         return refused(problem);
     }
     let in_use = view.keys::<crate::api::Ip>(Index::IpsBySubnet, name).next().is_some();
@@ -50,42 +50,7 @@ pub fn desired(view: &View<'_>, name: &str) -> Output {
         output.facts.extend(router_port(subnet));
         output.facts.extend(local_destinations(subnet));
     }
-    let _ = settings;
     output
-}
-
-/// Whether `a` was there before `b`. Names break ties, so that exactly one of two loses.
-fn precedes(a: &Subnet, b: &Subnet) -> bool {
-    a.name < b.name
-}
-
-/// Cross-object rules. The later subnet of a conflicting pair gets nothing, the earlier one works
-/// on (upstream wrote a condition and built both).
-fn conflict(view: &View<'_>, subnet: &Subnet) -> Option<Problem> {
-    let problem = |message: String| {
-        Some(Problem {
-            kind: Kind::Subnet,
-            key: subnet.name.clone(),
-            reason: "ValidateLogicalSwitchFailed",
-            message,
-        })
-    };
-    if view.get::<Vpc>(&subnet.vpc).is_none() {
-        return problem(format!(
-            "spec.vpc {:?} does not exist; create the Vpc or correct the name",
-            &*subnet.vpc
-        ));
-    }
-    for other in view.list::<Subnet>(Index::SubnetsByVpc, &subnet.vpc) {
-        let rival = other.name != subnet.name && other.vlan == subnet.vlan && other.is_ovn();
-        if rival && precedes(other, subnet) && other.cidrs.overlaps(&subnet.cidrs) {
-            return problem(format!(
-                "spec.cidrBlock {} overlaps {} of subnet {:?} in the same VPC; choose a free range",
-                subnet.cidrs, other.cidrs, &*other.name
-            ));
-        }
-    }
-    None
 }
 
 fn router_port(subnet: &Subnet) -> Vec<Fact> {

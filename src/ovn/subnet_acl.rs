@@ -10,12 +10,12 @@ use crate::{
     store::{Output, View},
 };
 
-use super::keys;
+use super::{keys, validity::valid_subnet};
 
 const TIER: i64 = 2;
 
 pub fn desired(view: &View<'_>, name: &str) -> Output {
-    let (Some(subnet), Some(settings)) = (view.get::<Subnet>(name), view.get::<Settings>(""))
+    let (Some(subnet), Some(settings)) = (valid_subnet(view, name), view.get::<Settings>(""))
     else {
         return Output::default();
     };

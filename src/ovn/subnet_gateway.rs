@@ -16,10 +16,11 @@ use crate::{
 use super::{
     VENDOR, keys,
     policy::{Action, Policy, priority},
+    validity::valid_subnet,
 };
 
 pub fn desired(view: &View<'_>, name: &str) -> Output {
-    let (Some(subnet), Some(settings)) = (view.get::<Subnet>(name), view.get::<Settings>(""))
+    let (Some(subnet), Some(settings)) = (valid_subnet(view, name), view.get::<Settings>(""))
     else {
         return Output::default();
     };

@@ -177,7 +177,6 @@ impl Engine {
             return BTreeSet::new();
         }
         let mut touches = BTreeSet::new();
-        // Short lists dominate: a quadratic scan beats hashing there, a map wins beyond.
         let index = |facts: &[Fact]| -> HashMap<Touch, Fact> {
             facts.iter().map(|f| (touch_of(f), f.clone())).collect()
         };

@@ -12,7 +12,7 @@ mod engine;
 mod explain;
 mod pending;
 
-pub use desired::{Desired, Touch};
+pub use desired::{Desired, Touch, touch_of};
 pub use engine::{Cause, Derived, Engine, Refresh};
 pub use explain::{Explanation, explain_row};
 pub use pending::{Batch, Pending};

@@ -12,3 +12,8 @@ mod ovsdb_frame;
 mod ovsdb_json;
 mod ovsdb_replica;
 mod schema;
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod engine;
