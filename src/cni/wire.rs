@@ -7,7 +7,10 @@
 use serde::{Deserialize, Serialize};
 
 use super::spec::Dns;
-use crate::net::{Cidr, NetError, parse_ip};
+use crate::{
+    api::names::port_name,
+    net::{Cidr, NetError, parse_ip},
+};
 
 /// Unix socket of the daemon when nothing else is configured.
 pub const DEFAULT_SOCKET: &str = "/run/openvswitch/kube-ovn-daemon.sock";
@@ -81,15 +84,6 @@ impl Request {
     /// logical port and of the IP resource.
     pub fn port_name(&self) -> String {
         port_name(&self.pod_name, &self.pod_namespace, &self.provider)
-    }
-}
-
-/// See [`Request::port_name`].
-pub fn port_name(pod: &str, namespace: &str, provider: &str) -> String {
-    if provider.is_empty() || provider == "ovn" {
-        format!("{pod}.{namespace}")
-    } else {
-        format!("{pod}.{namespace}.{provider}")
     }
 }
 
