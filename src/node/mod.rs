@@ -7,5 +7,6 @@
 
 pub mod cni_server;
 pub mod metrics;
+pub mod ovs_rows;
 pub mod resolve;
 pub mod state;
