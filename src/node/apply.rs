@@ -1,0 +1,166 @@
+//! The executor: host operations to kernel calls and OVSDB transactions. The host loop and CNI
+//! requests use the same one.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, OnceLock},
+};
+
+use super::vswitch::{Vswitch, VswitchError};
+use crate::{
+    host::HostOp,
+    kernel::{self, Netlink, arp, ethtool, ipset, iptables, sysctl},
+    net::Place,
+    node::ovs_rows::is_ovs,
+};
+
+#[derive(Debug, thiserror::Error)]
+pub enum ApplyError {
+    #[error(transparent)]
+    Kernel(#[from] kernel::Error),
+    #[error(transparent)]
+    Vswitch(#[from] VswitchError),
+    #[error("kernel calls were interrupted: {0}")]
+    Interrupted(#[from] tokio::task::JoinError),
+}
+
+/// Applies operations. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Executor {
+    vswitch: Arc<Vswitch>,
+    /// Which rule store iptables batches go to; found at the first batch.
+    firewall: Arc<OnceLock<iptables::Backend>>,
+}
+
+impl Executor {
+    pub fn new(vswitch: Arc<Vswitch>) -> Self {
+        Executor { vswitch, firewall: Arc::default() }
+    }
+
+    pub fn vswitch(&self) -> &Arc<Vswitch> {
+        &self.vswitch
+    }
+
+    /// The rule store of this node.
+    pub fn backend(&self) -> Result<iptables::Backend, kernel::Error> {
+        if let Some(backend) = self.firewall.get() {
+            return Ok(*backend);
+        }
+        let found = iptables::detect_backend()?;
+        Ok(*self.firewall.get_or_init(|| found))
+    }
+
+    /// Applies in order; neighbouring database operations become one transaction. Stops at the
+    /// first failure.
+    pub async fn apply(&self, ops: Vec<HostOp>) -> Result<(), ApplyError> {
+        let mut ops = ops.into_iter().peekable();
+        while let Some(first) = ops.next() {
+            let ovs = is_ovs(&first);
+            let mut group = vec![first];
+            while let Some(next) = ops.next_if(|op| is_ovs(op) == ovs) {
+                group.push(next);
+            }
+            if ovs {
+                self.vswitch.apply(&group).await?;
+            } else {
+                self.apply_kernel(group).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Applies database and kernel operations at the same time: for a pod NIC, where neither side
+    /// waits for the other. Kernel calls always run to their end, also when this future is
+    /// dropped.
+    pub async fn apply_at_once(&self, ops: Vec<HostOp>) -> Result<(), ApplyError> {
+        let (ovs, kernel): (Vec<HostOp>, Vec<HostOp>) = ops.into_iter().partition(is_ovs);
+        let (made, written) = tokio::join!(self.apply_kernel(kernel), self.vswitch.apply(&ovs));
+        made?;
+        Ok(written?)
+    }
+
+    /// Applies what can be applied, for a rollback; failures are logged and passed over.
+    pub async fn apply_best_effort(&self, ops: Vec<HostOp>) {
+        let (ovs, kernel): (Vec<HostOp>, Vec<HostOp>) = ops.into_iter().partition(is_ovs);
+        for op in kernel {
+            if let Err(error) = self.apply_kernel(vec![op]).await {
+                tracing::warn!(%error, "rollback step failed");
+            }
+        }
+        if let Err(error) = self.vswitch.apply(&ovs).await {
+            tracing::warn!(%error, "rollback of OVS ports failed; the next garbage collection has it");
+        }
+    }
+
+    async fn apply_kernel(&self, ops: Vec<HostOp>) -> Result<(), ApplyError> {
+        if ops.is_empty() {
+            return Ok(());
+        }
+        let executor = self.clone();
+        Ok(tokio::task::spawn_blocking(move || executor.apply_blocking(&ops)).await??)
+    }
+
+    fn apply_blocking(&self, ops: &[HostOp]) -> Result<(), kernel::Error> {
+        let mut sockets = Sockets::default();
+        for op in ops {
+            self.apply_one(op, &mut sockets)?;
+        }
+        Ok(())
+    }
+
+    fn apply_one(&self, op: &HostOp, sockets: &mut Sockets) -> Result<(), kernel::Error> {
+        match op {
+            HostOp::CreateVeth(pair) => sockets.of(&Place::Host)?.create_veth(pair),
+            HostOp::SetLink { place, link, change } => sockets.of(place)?.set_link(link, change),
+            HostOp::DeleteLink { place, link } => {
+                gone_is_fine(place, sockets.of(place).and_then(|s| s.delete_link(link)))
+            }
+            HostOp::TxChecksumOff { place, link } => ethtool::disable_tx_checksum(place, link),
+            HostOp::AddAddress { place, link, cidr, dad } => {
+                sockets.of(place)?.add_address(link, *cidr, *dad)
+            }
+            HostOp::RemoveAddress { place, link, cidr } => {
+                gone_is_fine(place, sockets.of(place).and_then(|s| s.remove_address(link, *cidr)))
+            }
+            HostOp::ReplaceRoute { place, route } => sockets.of(place)?.replace_route(route),
+            HostOp::RemoveRoute { place, route } => {
+                gone_is_fine(place, sockets.of(place).and_then(|s| s.remove_route(route)))
+            }
+            HostOp::WriteSysctl { name, value } => sysctl::write(name, value),
+            HostOp::RestoreIpsets(batch) => ipset::restore(batch),
+            HostOp::RestoreIptables { family, batch } => {
+                iptables::restore(self.backend()?, *family, batch)
+            }
+            HostOp::Announce { place, link, mac, address } => {
+                arp::announce(place, link, *mac, *address)
+            }
+            HostOp::SetExternalIds(_)
+            | HostOp::SetOvsPort(_)
+            | HostOp::SetInterfaceIds { .. }
+            | HostOp::RemoveOvsPort { .. } => Ok(()),
+        }
+    }
+}
+
+/// A pod's namespace that is gone has taken everything in it along.
+fn gone_is_fine(place: &Place, result: Result<(), kernel::Error>) -> Result<(), kernel::Error> {
+    match (place, result) {
+        (Place::Namespace(_), Err(e)) if e.is_missing() => Ok(()),
+        (_, other) => other,
+    }
+}
+
+/// One netlink socket per namespace that a batch touches.
+#[derive(Default)]
+struct Sockets(HashMap<Place, Netlink>);
+
+impl Sockets {
+    fn of(&mut self, place: &Place) -> Result<&mut Netlink, kernel::Error> {
+        match self.0.entry(place.clone()) {
+            std::collections::hash_map::Entry::Occupied(found) => Ok(found.into_mut()),
+            std::collections::hash_map::Entry::Vacant(slot) => {
+                Ok(slot.insert(Netlink::open(place)?))
+            }
+        }
+    }
+}

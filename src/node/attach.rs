@@ -1,0 +1,364 @@
+//! CNI ADD: from a request to an interface that works.
+//!
+//! Nothing here polls. A request sleeps until the watch shows the pod's annotations, then until
+//! the replica shows `ovn-installed`. Whatever ends it early (failure, time, a plugin that is
+//! gone, a pod that is gone) undoes everything that was made.
+
+use std::{
+    future::Future,
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    apply::{ApplyError, Executor},
+    gateway::{PodNic, ProbeError, check_conflicts, check_gateways},
+    locks::NicLocks,
+    metrics::{Metrics, Waited},
+    observe::{dump, observe_attachment},
+    ovs_rows::{PortState, port_state},
+    resolve::{Addresses, NodeFacts, Ready, Refusal, Resolution, Work, resolve},
+    state::Cluster,
+};
+use crate::{
+    api::{Text, names::port_name},
+    cni::wire::{Request, Response, Route},
+    host::{
+        AttachError, AttachPlan, AttachRequest, DefaultRoute, HostOp, nic_names, plan_attach,
+    },
+    kernel,
+    net::{Cidr, DualStack, Place},
+};
+
+/// The whole of an ADD. kubelet's runtime gives up after minutes; long before that the user
+/// should read what is missing.
+pub const BUDGET: Duration = Duration::from_secs(60);
+
+/// A lenient gateway check and the like must not hang either.
+const PROBE_BUDGET: Duration = Duration::from_secs(2);
+
+#[derive(Debug, thiserror::Error)]
+pub enum CniError {
+    #[error("{0}")]
+    Refused(#[from] Refusal),
+    #[error("timed out after {seconds} s waiting for {what}")]
+    Timeout { seconds: u64, what: String },
+    #[error("the runtime cancelled the request while it waited for {what}")]
+    Cancelled { what: String },
+    #[error("pod {pod} was deleted while its interface was waiting for {what}")]
+    PodGone { pod: Text, what: String },
+    #[error(transparent)]
+    Plan(#[from] AttachError),
+    #[error(transparent)]
+    Apply(#[from] ApplyError),
+    #[error(transparent)]
+    Kernel(#[from] kernel::Error),
+    #[error(transparent)]
+    Probe(#[from] ProbeError),
+    #[error("Open vSwitch cannot use interface {link}: {error}")]
+    Port { link: Text, error: Text },
+    #[error("{0}")]
+    Check(String),
+}
+
+/// Serves CNI requests; cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Attacher {
+    pub(super) cluster: Arc<Cluster>,
+    pub(super) executor: Executor,
+    pub(super) facts: watch::Receiver<NodeFacts>,
+    pub(super) locks: NicLocks,
+    pub(super) metrics: Option<Metrics>,
+    pub(super) budget: Duration,
+}
+
+/// What an ADD is doing now, for the error when it must stop.
+#[derive(Debug, Default)]
+struct Progress(Mutex<String>);
+
+impl Progress {
+    fn set(&self, what: impl Into<String>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = what.into();
+    }
+
+    fn get(&self) -> String {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+/// One ADD: its deadline, its canceller and what it waits for.
+struct Attempt<'a> {
+    attacher: &'a Attacher,
+    request: &'a Request,
+    cancel: &'a CancellationToken,
+    deadline: tokio::time::Instant,
+    progress: Progress,
+}
+
+impl Attacher {
+    pub fn new(
+        cluster: Arc<Cluster>,
+        executor: Executor,
+        facts: watch::Receiver<NodeFacts>,
+        metrics: Option<Metrics>,
+    ) -> Self {
+        let locks = NicLocks::default();
+        Attacher { cluster, executor, facts, locks, metrics, budget: BUDGET }
+    }
+
+    /// The same with another time limit.
+    #[must_use]
+    pub fn with_budget(mut self, budget: Duration) -> Self {
+        self.budget = budget;
+        self
+    }
+
+    /// CNI ADD. Idempotent: the same request again changes nothing and gives the same answer.
+    pub async fn add(
+        &self,
+        request: &Request,
+        cancel: &CancellationToken,
+    ) -> Result<Response, CniError> {
+        let attempt = Attempt {
+            attacher: self,
+            request,
+            cancel,
+            deadline: tokio::time::Instant::now() + self.budget,
+            progress: Progress::default(),
+        };
+        attempt.run().await
+    }
+
+    pub(super) fn observe_wait(&self, waited: Waited, since: Instant) {
+        if let Some(metrics) = &self.metrics {
+            metrics.observe_wait(waited, since.elapsed().as_secs_f64());
+        }
+    }
+}
+
+impl Attempt<'_> {
+    async fn run(&self) -> Result<Response, CniError> {
+        let lock = self.attacher.locks.of(&self.request.container_id, &self.request.if_name);
+        self.progress.set("an earlier request for the same interface");
+        let _held = self.bounded(async { Ok(lock.lock().await) }).await?;
+        let ready = self.resolved().await?;
+        let gone = self.attacher.cluster.pod_gone(&ready.pod, &ready.uid);
+        match &ready.work {
+            Work::Addresses(addresses) => self.addresses(addresses).await,
+            Work::Interface(attach) => {
+                tokio::pin!(gone);
+                self.interface(&ready, attach, gone).await
+            }
+        }
+    }
+
+    /// Runs a wait until it is over, or time, runtime or user end it.
+    async fn bounded<T>(
+        &self,
+        work: impl Future<Output = Result<T, CniError>>,
+    ) -> Result<T, CniError> {
+        tokio::select! {
+            biased;
+            result = work => result,
+            () = self.cancel.cancelled() => {
+                Err(CniError::Cancelled { what: self.progress.get() })
+            }
+            () = tokio::time::sleep_until(self.deadline) => Err(CniError::Timeout {
+                seconds: self.attacher.budget.as_secs(),
+                what: self.progress.get(),
+            }),
+        }
+    }
+
+    /// Waits for everything that the cluster must say about the pod.
+    async fn resolved(&self) -> Result<Box<Ready>, CniError> {
+        let since = Instant::now();
+        let mut facts = self.attacher.facts.clone();
+        let mut changes = self.attacher.cluster.changes();
+        let mut waited = Waited::Address;
+        let result = self
+            .bounded(async {
+                loop {
+                    changes.mark_unchanged();
+                    let node = facts.borrow_and_update().clone();
+                    let state = self.attacher.cluster.read(|s| resolve(self.request, s, &node));
+                    match state {
+                        Resolution::Ready(ready) => return Ok(ready),
+                        Resolution::Refused(refusal) => return Err(refusal.into()),
+                        Resolution::Wait(what) => {
+                            if what.ends_with("routed=true") {
+                                waited = Waited::Route;
+                            }
+                            let request = self.request;
+                            self.progress.set(format!(
+                                "{what} of pod {}/{}",
+                                request.pod_namespace, request.pod_name
+                            ));
+                        }
+                    }
+                    tokio::select! {
+                        _ = changes.changed() => {}
+                        Ok(()) = facts.changed() => {}
+                    }
+                }
+            })
+            .await;
+        self.attacher.observe_wait(waited, since);
+        result
+    }
+
+    async fn interface(
+        &self,
+        ready: &Ready,
+        attach: &AttachRequest,
+        gone: impl Future<Output = ()>,
+    ) -> Result<Response, CniError> {
+        let names = nic_names(&attach.container_id, &attach.ifname)?;
+        let iface_id = port_name(&attach.owner_name, &attach.namespace, &attach.provider);
+        let executor = &self.attacher.executor;
+        let observed =
+            observe_attachment(executor, &attach.netns, &names.host, &iface_id).await?;
+        let plan = plan_attach(attach, &observed)?;
+        let made = tokio::select! {
+            biased;
+            made = self.make(attach, &plan) => made,
+            () = gone => Err(CniError::PodGone {
+                pod: ready.pod.clone(),
+                what: self.progress.get(),
+            }),
+        };
+        match made {
+            Ok(()) => Ok(self.answer(attach, &plan)),
+            Err(error) => {
+                executor.apply_best_effort(plan.rollback).await;
+                Err(error)
+            }
+        }
+    }
+
+    async fn make(&self, attach: &AttachRequest, plan: &AttachPlan) -> Result<(), CniError> {
+        let executor = &self.attacher.executor;
+        self.progress.set("the vswitch database (is the ovs-ovn pod running?)");
+        self.bounded(async { Ok(executor.apply_at_once(plan.ops.clone()).await?) }).await?;
+        self.progress.set(format!(
+            "ovn-controller to install the flows of port {} (external_ids:ovn-installed)",
+            plan.iface_id
+        ));
+        self.bounded(installed(executor, &plan.names.host)).await?;
+        announce(executor.clone(), plan.after_installed.clone());
+        let nic = PodNic {
+            netns: attach.netns.clone(),
+            ifname: attach.ifname.clone(),
+            mac: attach.mac,
+            addresses: attach.addresses,
+        };
+        self.progress.set("the check of address conflicts");
+        self.bounded(async { Ok(check_conflicts(&nic, attach.dad).await?) }).await?;
+        self.reach_gateways(&nic, plan).await
+    }
+
+    async fn reach_gateways(&self, nic: &PodNic, plan: &AttachPlan) -> Result<(), CniError> {
+        use crate::host::GatewayCheck;
+        let list: Vec<String> = plan.gateways.iter().map(ToString::to_string).collect();
+        self.progress.set(format!("an answer of gateway {}", list.join(", ")));
+        let since = Instant::now();
+        let check = check_gateways(nic, &plan.gateways, plan.gateway_check);
+        let result = match plan.gateway_check {
+            GatewayCheck::Required => self.bounded(async { Ok(check.await?) }).await.map(|_| ()),
+            GatewayCheck::Lenient => {
+                let _ = tokio::time::timeout(PROBE_BUDGET, check).await;
+                Ok(())
+            }
+            GatewayCheck::Skipped => Ok(()),
+        };
+        self.attacher.observe_wait(Waited::Connectivity, since);
+        result
+    }
+
+    fn answer(&self, attach: &AttachRequest, plan: &AttachPlan) -> Response {
+        let gateways = match attach.default_route {
+            DefaultRoute::Wanted => attach.gateways.to_string(),
+            DefaultRoute::None => String::new(),
+        };
+        let routes = plan.routes.iter().map(|r| Route {
+            dst: r.destination.to_string(),
+            gw: r.gateway.map(|g| g.to_string()).unwrap_or_default(),
+        });
+        Response {
+            mac_address: attach.mac.to_string(),
+            gateway: gateways,
+            routes: routes.collect(),
+            mtu: attach.mtu.unwrap_or(0),
+            nicname: attach.ifname.to_string(),
+            dns: self.request.dns.clone(),
+            ..addressed(&attach.addresses)
+        }
+    }
+
+    /// IPAM for another plugin: no link is touched, but a default route that we are about to
+    /// return must be free in the pod, or the main plugin fails to add it.
+    async fn addresses(&self, wanted: &Addresses) -> Result<Response, CniError> {
+        let defaults: Vec<Cidr> = wanted
+            .routes
+            .iter()
+            .filter(|r| r.dst.is_empty() || r.dst.ends_with("/0"))
+            .filter_map(|r| if r.dst.is_empty() { default_of(&r.gw) } else { r.dst.parse().ok() })
+            .collect();
+        if !defaults.is_empty() {
+            let place = Place::Namespace(self.request.net_ns.as_str().into());
+            let seen = {
+                let place = place.clone();
+                kernel::within(Place::Host, move || dump(&place)).await?.routes
+            };
+            let stale = seen.into_iter().filter(|r| defaults.contains(&r.destination));
+            let ops = stale.map(|route| HostOp::RemoveRoute { place: place.clone(), route });
+            self.attacher.executor.apply(ops.collect()).await?;
+        }
+        Ok(Response {
+            gateway: wanted.gateways.to_string(),
+            routes: wanted.routes.clone(),
+            dns: self.request.dns.clone(),
+            ..addressed(&wanted.addresses)
+        })
+    }
+}
+
+fn default_of(gateway: &str) -> Option<Cidr> {
+    let gateway = crate::net::parse_ip(gateway).ok()?;
+    Some(crate::net::Family::of(gateway).default_route())
+}
+
+fn addressed(addresses: &DualStack<Cidr>) -> Response {
+    Response {
+        protocol: addresses.protocol().to_owned(),
+        address: addresses.map(|c| c.address).to_string(),
+        cidr: addresses.map(|c| c.network()).to_string(),
+        ..Response::default()
+    }
+}
+
+/// Waits until ovn-controller has the port's flows in.
+async fn installed(executor: &Executor, link: &Text) -> Result<(), CniError> {
+    let state = executor.vswitch().until(|replica| match port_state(replica, link) {
+        PortState::Installed => Some(Ok(())),
+        PortState::Failed(error) => Some(Err(error)),
+        // A port that somebody deletes meanwhile comes back with the next ADD.
+        PortState::Missing | PortState::Pending => None,
+    });
+    state.await.map_err(|error| CniError::Port { link: link.clone(), error })
+}
+
+/// Gratuitous ARP and its kin cost up to seconds upstream; nobody has to wait for them.
+fn announce(executor: Executor, ops: Vec<HostOp>) {
+    if ops.is_empty() {
+        return;
+    }
+    tokio::spawn(async move {
+        if let Err(error) = executor.apply(ops).await {
+            tracing::debug!(%error, "announcement failed; the pod may be gone already");
+        }
+    });
+}

@@ -1,0 +1,128 @@
+//! Dumps of the kernel for the planner.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use super::{
+    apply::Executor,
+    ovs_rows::{observe_ovs, observe_port, rivals},
+};
+use crate::{
+    api::Text,
+    host::{AttachObserved, HostState, Observed, TxChecksum},
+    kernel::{self, Netlink, ethtool, ipset, iptables, sysctl},
+    net::{DualStack, Family, Link, LinkAddress, Place, Route},
+};
+
+/// Links, addresses and main-table routes of one namespace.
+#[derive(Debug, Clone, Default)]
+pub struct KernelDump {
+    pub links: Vec<Link>,
+    pub addresses: Vec<LinkAddress>,
+    pub routes: Vec<Route>,
+}
+
+/// Dumps `place`; blocks for under a millisecond.
+pub fn dump(place: &Place) -> Result<KernelDump, kernel::Error> {
+    let mut socket = Netlink::open(place)?;
+    let links = socket.links()?;
+    let addresses = socket.addresses_of(&links)?;
+    let routes = socket.routes_of(&links)?;
+    Ok(KernelDump { links, addresses, routes })
+}
+
+/// What the attachment planner compares with: the pod's namespace, the host end, the OVS port.
+pub async fn observe_attachment(
+    executor: &Executor,
+    netns: &Text,
+    host_end: &Text,
+    iface_id: &str,
+) -> Result<AttachObserved, kernel::Error> {
+    let (place, name) = (Place::Namespace(netns.clone()), host_end.clone());
+    let kernel_side = tokio::task::spawn_blocking(move || {
+        let host_link = Netlink::open(&Place::Host)?.link(&name)?;
+        Ok::<_, kernel::Error>((host_link, dump(&place)?))
+    });
+    let (host_link, pod) = match kernel_side.await {
+        Ok(result) => result?,
+        Err(e) => return Err(interrupted(netns, e)),
+    };
+    let (port, rivals) = executor
+        .vswitch()
+        .read(|replica| (observe_port(replica, host_end), rivals(replica, iface_id, host_end)));
+    Ok(AttachObserved {
+        host_link,
+        pod_links: pod.links,
+        pod_addresses: pod.addresses,
+        pod_routes: pod.routes,
+        port,
+        rivals,
+    })
+}
+
+pub(super) fn interrupted(path: &Text, error: tokio::task::JoinError) -> kernel::Error {
+    kernel::Error::Namespace { path: Arc::clone(path), source: std::io::Error::other(error) }
+}
+
+/// What `ipset save` and `iptables-save` printed. Reading it forks, so it is kept and read anew
+/// only now and then and after every change of ours.
+#[derive(Debug, Clone, Default)]
+pub struct Firewall {
+    pub ipsets: Text,
+    pub iptables: DualStack<Text>,
+}
+
+/// Runs the listing programs; a family that cannot be read is left alone.
+pub fn observe_firewall(executor: &Executor, families: &[Family]) -> Firewall {
+    let ipsets = ipset::save().map(Text::from).unwrap_or_else(|error| {
+        tracing::warn!(%error, "ipsets cannot be read");
+        "".into()
+    });
+    let mut tables = DualStack::default();
+    for family in families {
+        let saved = executor.backend().and_then(|backend| iptables::save(backend, *family));
+        match saved {
+            Ok(text) => tables.set(*family, Some(text.into())),
+            Err(error) => tracing::warn!(%error, "iptables cannot be read"),
+        }
+    }
+    Firewall { ipsets, iptables: tables }
+}
+
+/// Everything that the host planner compares `wanted` with.
+pub fn observe_host(
+    executor: &Executor,
+    wanted: &HostState,
+    firewall: &Firewall,
+) -> Result<Observed, kernel::Error> {
+    let kernel = dump(&Place::Host)?;
+    let names: BTreeSet<&str> = kernel.links.iter().map(|l| &*l.name).collect();
+    let mut tx_checksum = BTreeMap::new();
+    for (name, link) in &wanted.links {
+        if link.tx_checksum.is_none() || !names.contains(&**name) {
+            continue;
+        }
+        if let Ok(on) = ethtool::has_tx_checksum(&Place::Host, name) {
+            let state = if on { TxChecksum::On } else { TxChecksum::Off };
+            tx_checksum.insert(name.clone(), state);
+        }
+    }
+    let mut sysctls = BTreeMap::new();
+    for name in wanted.sysctls.keys() {
+        if let Some(value) = sysctl::read(name)? {
+            sysctls.insert(name.clone(), value.into());
+        }
+    }
+    Ok(Observed {
+        links: kernel.links,
+        addresses: kernel.addresses,
+        routes: kernel.routes,
+        tx_checksum,
+        sysctls,
+        ipsets: firewall.ipsets.clone(),
+        iptables: firewall.iptables.clone(),
+        ovs: executor.vswitch().read(observe_ovs),
+    })
+}
