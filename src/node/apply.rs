@@ -70,8 +70,7 @@ impl Executor {
     }
 
     /// Applies database and kernel operations at the same time: for a pod NIC, where neither side
-    /// waits for the other. Kernel calls always run to their end, also when this future is
-    /// dropped.
+    /// waits for the other. Must not be dropped half-way: what is on its way cannot be recalled.
     pub async fn apply_at_once(&self, ops: Vec<HostOp>) -> Result<(), ApplyError> {
         let (ovs, kernel): (Vec<HostOp>, Vec<HostOp>) = ops.into_iter().partition(is_ovs);
         let (made, written) = tokio::join!(self.apply_kernel(kernel), self.vswitch.apply(&ovs));

@@ -6,7 +6,7 @@
 
 use std::{
     future::Future,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, OnceLock, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -26,9 +26,7 @@ use super::{
 use crate::{
     api::{Text, names::port_name},
     cni::wire::{Request, Response, Route},
-    host::{
-        AttachError, AttachPlan, AttachRequest, DefaultRoute, HostOp, nic_names, plan_attach,
-    },
+    host::{AttachError, AttachPlan, AttachRequest, DefaultRoute, HostOp, nic_names, plan_attach},
     kernel,
     net::{Cidr, DualStack, Place},
 };
@@ -96,6 +94,8 @@ struct Attempt<'a> {
     cancel: &'a CancellationToken,
     deadline: tokio::time::Instant,
     progress: Progress,
+    /// Key and UID of the pod, once known: its end ends the attempt.
+    pod: OnceLock<(Text, Text)>,
 }
 
 impl Attacher {
@@ -128,6 +128,7 @@ impl Attacher {
             cancel,
             deadline: tokio::time::Instant::now() + self.budget,
             progress: Progress::default(),
+            pod: OnceLock::new(),
         };
         attempt.run().await
     }
@@ -145,17 +146,25 @@ impl Attempt<'_> {
         self.progress.set("an earlier request for the same interface");
         let _held = self.bounded(async { Ok(lock.lock().await) }).await?;
         let ready = self.resolved().await?;
-        let gone = self.attacher.cluster.pod_gone(&ready.pod, &ready.uid);
+        let _ = self.pod.set((ready.pod.clone(), ready.uid.clone()));
         match &ready.work {
             Work::Addresses(addresses) => self.addresses(addresses).await,
-            Work::Interface(attach) => {
-                tokio::pin!(gone);
-                self.interface(&ready, attach, gone).await
-            }
+            Work::Interface(attach) => self.interface(attach).await,
         }
     }
 
-    /// Runs a wait until it is over, or time, runtime or user end it.
+    async fn pod_gone(&self) -> Text {
+        match self.pod.get() {
+            Some((key, uid)) => {
+                self.attacher.cluster.pod_gone(key, uid).await;
+                key.clone()
+            }
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Runs a wait until it is over, or time, runtime or user end it. Nothing that changes the
+    /// node runs in here: a dropped change would go on behind the back of the rollback.
     async fn bounded<T>(
         &self,
         work: impl Future<Output = Result<T, CniError>>,
@@ -170,6 +179,7 @@ impl Attempt<'_> {
                 seconds: self.attacher.budget.as_secs(),
                 what: self.progress.get(),
             }),
+            pod = self.pod_gone() => Err(CniError::PodGone { pod, what: self.progress.get() }),
         }
     }
 
@@ -210,27 +220,15 @@ impl Attempt<'_> {
         result
     }
 
-    async fn interface(
-        &self,
-        ready: &Ready,
-        attach: &AttachRequest,
-        gone: impl Future<Output = ()>,
-    ) -> Result<Response, CniError> {
+    async fn interface(&self, attach: &AttachRequest) -> Result<Response, CniError> {
         let names = nic_names(&attach.container_id, &attach.ifname)?;
         let iface_id = port_name(&attach.owner_name, &attach.namespace, &attach.provider);
         let executor = &self.attacher.executor;
-        let observed =
-            observe_attachment(executor, &attach.netns, &names.host, &iface_id).await?;
+        self.progress.set("the vswitch database (is the ovs-ovn pod running?)");
+        self.bounded(async { Ok(executor.vswitch().connected().await) }).await?;
+        let observed = observe_attachment(executor, &attach.netns, &names.host, &iface_id).await?;
         let plan = plan_attach(attach, &observed)?;
-        let made = tokio::select! {
-            biased;
-            made = self.make(attach, &plan) => made,
-            () = gone => Err(CniError::PodGone {
-                pod: ready.pod.clone(),
-                what: self.progress.get(),
-            }),
-        };
-        match made {
+        match self.make(attach, &plan).await {
             Ok(()) => Ok(self.answer(attach, &plan)),
             Err(error) => {
                 executor.apply_best_effort(plan.rollback).await;
@@ -241,8 +239,7 @@ impl Attempt<'_> {
 
     async fn make(&self, attach: &AttachRequest, plan: &AttachPlan) -> Result<(), CniError> {
         let executor = &self.attacher.executor;
-        self.progress.set("the vswitch database (is the ovs-ovn pod running?)");
-        self.bounded(async { Ok(executor.apply_at_once(plan.ops.clone()).await?) }).await?;
+        executor.apply_at_once(plan.ops.clone()).await?;
         self.progress.set(format!(
             "ovn-controller to install the flows of port {} (external_ids:ovn-installed)",
             plan.iface_id

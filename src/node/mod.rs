@@ -2,11 +2,20 @@
 //! and the local Open vSwitch.
 //!
 //! * [`state`]: what the watches saw, and the means to wait for more of it.
-//! * [`cni_server`] -> [`attach`]: one pod NIC per request of the CNI plugin.
-//! * [`resolve`]: pure, from a request and the state to what is to be attached, or waited for.
+//! * [`vswitch`]: replica of the local Open vSwitch, and transactions; [`ovs_rows`] its pure half.
+//! * [`apply`]: the one executor of operations; [`observe`]: dumps for the planner.
+//! * [`cni_server`] -> [`attach`], [`detach`]: one pod NIC per request of the CNI plugin;
+//!   [`resolve`] (pure) says what a request needs or waits for.
 
+pub mod apply;
+pub mod attach;
 pub mod cni_server;
+pub mod detach;
+pub mod gateway;
+pub mod locks;
 pub mod metrics;
+pub mod observe;
 pub mod ovs_rows;
 pub mod resolve;
 pub mod state;
+pub mod vswitch;
