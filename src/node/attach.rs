@@ -225,7 +225,11 @@ impl Attempt<'_> {
         let iface_id = port_name(&attach.owner_name, &attach.namespace, &attach.provider);
         let executor = &self.attacher.executor;
         self.progress.set("the vswitch database (is the ovs-ovn pod running?)");
-        self.bounded(async { Ok(executor.vswitch().connected().await) }).await?;
+        let connected = async {
+            executor.vswitch().connected().await;
+            Ok(())
+        };
+        self.bounded(connected).await?;
         let observed = observe_attachment(executor, &attach.netns, &names.host, &iface_id).await?;
         let plan = plan_attach(attach, &observed)?;
         match self.make(attach, &plan).await {

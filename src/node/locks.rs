@@ -7,10 +7,12 @@ use std::{
 };
 
 type Lock = tokio::sync::Mutex<()>;
+/// Container and interface.
+type Nic = (String, String);
 
 /// Locks by container and interface; they vanish with their last user.
 #[derive(Debug, Clone, Default)]
-pub struct NicLocks(Arc<Mutex<HashMap<(String, String), Weak<Lock>>>>);
+pub struct NicLocks(Arc<Mutex<HashMap<Nic, Weak<Lock>>>>);
 
 impl NicLocks {
     /// The lock of one interface.
@@ -29,7 +31,7 @@ impl NicLocks {
     }
 
     /// Containers and interfaces with a request under way.
-    pub fn busy(&self) -> Vec<(String, String)> {
+    pub fn busy(&self) -> Vec<Nic> {
         let locks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         locks.iter().filter(|(_, l)| l.strong_count() > 0).map(|(k, _)| k.clone()).collect()
     }

@@ -4,6 +4,7 @@ mod api;
 mod cmd;
 mod cni;
 mod crds;
+mod crds;
 mod ipam;
 mod ipam_crash;
 mod ipam_model;
