@@ -6,27 +6,38 @@
 //! CNI requests and the loop never race. An empty list means that nothing is to be done.
 
 mod attach;
+mod diff;
 mod encap;
+mod firewall;
 mod ipset;
 mod iptables;
+mod nic;
+mod ovn0;
+mod routes;
 mod state;
 mod view;
 
 pub use attach::*;
+pub use diff::diff_host;
 pub use encap::*;
-pub use ipset::{IpSet, SetKind, parse_set_names};
-pub use iptables::Tables;
+pub use firewall::{Firewall, desired_firewall};
+pub use ipset::{IpSet, SetChanges, SetKind, diff_sets, parse_set_names};
+pub use iptables::{
+    Direction, Hook, HookPlace, Rule, SubnetCounter, Table, Tables, diff_tables, parse_counters,
+};
+pub use nic::*;
+pub use ovn0::checksum_links;
 pub use state::*;
 pub use view::*;
 
 /// The whole wanted state of the node.
 pub fn desired_host(view: &HostView) -> HostState {
-    let _ = view;
-    HostState::default()
-}
-
-/// Operations from what is seen to what is wanted: created before referred to, deleted after.
-pub fn diff_host(wanted: &HostState, observed: &Observed) -> Vec<HostOp> {
-    let _ = (wanted, observed);
-    Vec::new()
+    let mut state = HostState::default();
+    ovn0::desired_settings(view, &mut state);
+    if let Some(join) = &view.join {
+        ovn0::desired_ovn0(view, join, &mut state);
+        state.routes = Some(routes::desired_routes(view, join));
+        state.firewall = Some(desired_firewall(view));
+    }
+    state
 }

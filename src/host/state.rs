@@ -2,10 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{TxChecksum, ipset::IpSet, iptables::Tables};
+use super::{Firewall, TxChecksum};
 use crate::{
     api::Text,
-    net::{Cidr, Dad, DualStack, Family, LinkChange, LinkState, Mac, Place, Route, VethPair},
+    net::{Cidr, Dad, Family, LinkChange, LinkState, Mac, Place, Route, VethPair},
 };
 
 /// The integration bridge.
@@ -21,14 +21,15 @@ pub const QUEUE_LENGTH: u32 = 1000;
 pub struct HostState {
     /// Entries of `Open_vSwitch.external_ids`; other keys are not ours.
     pub external_ids: BTreeMap<Text, Text>,
+    /// Ports that must exist; others are not looked at.
     pub ports: Vec<OvsPort>,
     pub links: BTreeMap<Text, WantedLink>,
-    /// Complete list of the routes that ovn0 carries, apart from on-link ones.
-    pub routes: Vec<Route>,
+    /// Complete list of the routes over ovn0, apart from on-link ones of the kernel. `None` until
+    /// the node has its join port.
+    pub routes: Option<Vec<Route>>,
     pub sysctls: BTreeMap<Text, Text>,
-    pub ipsets: BTreeMap<Text, IpSet>,
-    /// One per family of the agent.
-    pub tables: DualStack<Tables>,
+    /// `None` until the node has its join port: a restart must not open the firewall.
+    pub firewall: Option<Firewall>,
 }
 
 /// A link that OVS makes; it is configured as soon as it is seen.
@@ -39,6 +40,8 @@ pub struct WantedLink {
     pub state: Option<LinkState>,
     /// `Some` = exactly these, beside link-local ones.
     pub addresses: Option<BTreeSet<Cidr>>,
+    /// Added when the link has no link-local IPv6 address.
+    pub link_local: Option<Cidr>,
     pub tx_checksum: Option<TxChecksum>,
 }
 
@@ -64,12 +67,13 @@ pub struct OvsPort {
     pub external_ids: BTreeMap<Text, Text>,
 }
 
-/// One effect on the node. Executors apply them in order and stop at the first failure.
+/// One effect on the node. Executors apply them in order and stop at the first failure; writes to
+/// OVS may be pipelined (kernel operations that follow never wait for vswitchd).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum HostOp {
     /// Sets (`Some`) or deletes (`None`) keys of `Open_vSwitch.external_ids`.
     SetExternalIds(BTreeMap<Text, Option<Text>>),
-    /// Inserts the port or sets the columns that it names; waits for vswitchd (`cur_cfg`).
+    /// Inserts the port or sets the columns that it names.
     SetOvsPort(OvsPort),
     /// Sets or deletes keys of `Interface.external_ids`.
     SetInterfaceIds {

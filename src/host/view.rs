@@ -208,8 +208,8 @@ pub struct Observed {
     pub tx_checksum: BTreeMap<Text, TxChecksum>,
     /// Values under /proc/sys by dotted name.
     pub sysctls: BTreeMap<Text, Text>,
-    /// Output of `ipset save`.
-    pub ipsets: Text,
+    /// Output of `ipset save`; absent = could not be read, leave the firewall alone.
+    pub ipsets: Option<Text>,
     /// Output of `iptables-save` and `ip6tables-save`; absent = could not be read, leave alone.
     pub iptables: DualStack<Text>,
     pub ovs: ObservedOvs,

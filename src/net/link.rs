@@ -158,7 +158,8 @@ pub enum Place {
     Namespace(Arc<str>),
 }
 
-/// A veth pair whose peer is born in another namespace under its final name.
+/// A veth pair whose peer is born in another namespace under its final name, still down; the host
+/// end is up.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct VethPair {
     /// End in the namespace of the caller.
