@@ -5,7 +5,7 @@
 #     br0  172.30.0.1/24  fd00:172:30::1/64    nodes' eth0: Kubernetes, default gateway
 #     br1  172.30.1.1/24  fd00:172:30:1::1/64  nodes' eth1: tunnels
 #     br2  172.30.2.1/24  fd00:172:30:2::1/64  nodes' eth2 (no address there): underlay, external
-#     out  172.31.255.1   fd00:172:31::1       a web server that is in no node's subnet
+#     lo   172.31.255.1   fd00:172:31::1       a web server that is in no node's subnet
 #   node N has host part 10+N on eth0 and eth1.
 # These are the same in every sandbox, since each has a fabric of its own. The host sees only
 # a /30 of 198.18.0.0/15 (RFC 2544) on the veth kos-ID; the fabric forwards its port 6443 to
@@ -20,7 +20,11 @@ HOST_VETH=kos-$SANDBOX_ID
 node4() { echo "$NET4.$2.$((10 + ${1#node}))"; }                       # NODE NIC -> IPv4 address
 node6() { if [ "$2" = 0 ]; then echo "$NET6::$((10 + ${1#node}))"; else echo "$NET6:$2::$((10 + ${1#node}))"; fi; }
 
-# Families and ranges, with Kube-OVN's variables and defaults.
+# Families and ranges, with Kube-OVN's variables and defaults. `cluster up` writes its choice to
+# the file config, which then holds for every later command on the same sandbox.
+# shellcheck disable=SC1091
+[ -n "${SANDBOX_FRESH:-}" ] || [ ! -f "$SANDBOX_DIR/config" ] || . "$SANDBOX_DIR/config"
+PROXY_MODE=${SANDBOX_PROXY_MODE:-${PROXY_MODE:-iptables}} # or ipvs, nftables, none
 FAMILY=v4
 [ "${IPV6:-false}" = true ] && FAMILY=v6
 [ "${DUAL_STACK:-false}" = true ] && FAMILY=dual
