@@ -70,16 +70,16 @@ pub(super) fn interrupted(path: &Text, error: tokio::task::JoinError) -> kernel:
 /// only now and then and after every change of ours.
 #[derive(Debug, Clone, Default)]
 pub struct Firewall {
-    pub ipsets: Text,
+    pub ipsets: Option<Text>,
     pub iptables: DualStack<Text>,
 }
 
 /// Runs the listing programs; a family that cannot be read is left alone.
 pub fn observe_firewall(executor: &Executor, families: &[Family]) -> Firewall {
-    let ipsets = ipset::save().map(Text::from).unwrap_or_else(|error| {
-        tracing::warn!(%error, "ipsets cannot be read");
-        "".into()
-    });
+    let ipsets = ipset::save()
+        .map(Text::from)
+        .inspect_err(|error| tracing::warn!(%error, "ipsets cannot be read"))
+        .ok();
     let mut tables = DualStack::default();
     for family in families {
         let saved = executor.backend().and_then(|backend| iptables::save(backend, *family));
