@@ -4,7 +4,7 @@ mod api;
 mod cmd;
 mod cni;
 mod crds;
-mod crds;
+mod engine;
 mod ipam;
 mod ipam_crash;
 mod ipam_model;
@@ -13,8 +13,4 @@ mod ovsdb_frame;
 mod ovsdb_json;
 mod ovsdb_replica;
 mod schema;
-
-#[path = "../support/mod.rs"]
 mod support;
-
-mod engine;
