@@ -13,4 +13,6 @@ mod ovsdb_frame;
 mod ovsdb_json;
 mod ovsdb_replica;
 mod schema;
+
+#[path = "../support/mod.rs"]
 mod support;
