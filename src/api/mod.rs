@@ -3,5 +3,7 @@
 pub mod crd;
 pub mod names;
 mod object;
+pub mod parse;
+pub mod selectors;
 
 pub use object::*;

@@ -158,7 +158,7 @@ pub struct NamedGateway {
 }
 
 /// A Subnet after defaulting and validation. `cidrs` have their host bits cleared.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Subnet {
     pub name: Text,
     pub uid: Text,
@@ -185,7 +185,22 @@ pub struct Subnet {
     pub disable_gateway_check: bool,
     pub mtu: Option<u32>,
     pub route_table: Text,
+    /// `externalEgressGateway`: the subnet leaves the cluster through these.
+    pub policy_routing: Option<PolicyRouting>,
+    /// creationTimestamp in seconds; of two subnets in conflict the younger one loses.
+    pub created: i64,
     pub deleting: bool,
+}
+
+/// Policy routing on the gateway nodes towards gateways outside the cluster.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PolicyRouting {
+    /// At most one per family.
+    pub gateways: Vec<IpAddr>,
+    /// Priority of the ip rule; 0 when not given.
+    pub priority: u32,
+    /// Routing table; 0 when not given.
+    pub table: u32,
 }
 
 impl Subnet {

@@ -1,0 +1,51 @@
+//! Raw Kubernetes objects -> the validated ones of [`super::object`]. Pure, and total: whatever
+//! the object holds, the answer is a value or a list of findings.
+
+mod annotations;
+mod conflict;
+mod findings;
+mod ip;
+mod namespace;
+mod node;
+mod pod;
+mod subnet;
+mod subnet_default;
+mod subnet_rules;
+mod vpc;
+
+pub use annotations::{PoolWish, fixed_addresses, is_ours, parse_pool_wish};
+pub use conflict::{conflicts, node_conflicts, precedes, vpc_conflicts};
+pub use findings::reason;
+pub use ip::{parse_ip, parse_ippool};
+pub use namespace::parse_namespace;
+pub use node::parse_node;
+pub use pod::parse_pod;
+pub use subnet::parse_subnet;
+pub use subnet_default::defaulted_subnet_spec;
+pub use vpc::parse_vpc;
+
+use std::collections::BTreeMap;
+
+use super::{Map, Text};
+
+fn text(value: Option<&String>) -> Text {
+    value.map(String::as_str).unwrap_or_default().into()
+}
+
+/// `None` for an empty text.
+fn filled(value: &str) -> Option<Text> {
+    (!value.is_empty()).then(|| value.into())
+}
+
+fn texts(values: &[String]) -> Vec<Text> {
+    values.iter().map(|v| v.as_str().into()).collect()
+}
+
+fn map(values: Option<&BTreeMap<String, String>>) -> Map {
+    values.into_iter().flatten().map(|(k, v)| (k.as_str().into(), v.as_str().into())).collect()
+}
+
+/// Items of a comma list, trimmed, blanks left out.
+fn items(list: &str) -> impl Iterator<Item = &str> {
+    list.split(',').map(str::trim).filter(|item| !item.is_empty())
+}
