@@ -65,6 +65,8 @@ pub fn subnet(name: &str, cidr: &str) -> Subnet {
         disable_gateway_check: false,
         mtu: None,
         route_table: "".into(),
+        policy_routing: None,
+        created: 0,
         deleting: false,
     }
 }
