@@ -112,7 +112,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
 
 /// Chooses what to run. `cni` = CNI_COMMAND is set.
 pub fn resolve(args: &[OsString], cni: bool) -> Call {
-    let called = args.first().map(|a| base_name(a)).unwrap_or_default();
+    let called = args.first().map(base_name).unwrap_or_default();
     if cni && called == "kube-ovn" {
         return Call::Plugin;
     }

@@ -1,1 +1,3 @@
 //! Loops of the cluster controller: leader election, allocation, reconcile, publish.
+
+pub mod leader;

@@ -8,6 +8,7 @@ mod engine;
 mod ipam;
 mod ipam_crash;
 mod ipam_model;
+mod leader;
 mod net;
 mod ovsdb_frame;
 mod ovsdb_json;
