@@ -17,3 +17,4 @@ mod schema;
 
 #[path = "../support/mod.rs"]
 mod support;
+mod watch;
