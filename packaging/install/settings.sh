@@ -139,7 +139,7 @@ auto_VERSION() { cat "$HOME_DIR/packaging/VERSION"; }
 auto_IMAGE() { echo "$REGISTRY/kube-ovn:$VERSION"; }
 }
 
-TEXT='^[A-Za-z0-9._/:@^$*+?()|,=-]*$'
+TEXT='^[]A-Za-z0-9._/:@^$*+?()|,=[-]*$'
 
 check() { # NAME KIND VALUE
     local name=$1 kind=$2 value=$3 part
@@ -169,7 +169,7 @@ check_prefixes() {
     for name in POD_CIDR SVC_CIDR JOIN_CIDR; do
         families=
         for cidr in ${!name//,/ }; do families="$families,$(family_of "$cidr")"; done
-        [ "${families#,}" = "$want" ] || [ "${families#,}" = "${want#*,},${want%,*}" ] ||
+        [[ ${families#,} == "$want" || ${families#,} == 6,4 && $want == 4,6 ]] ||
             die "$name=${!name}: one $(both IPv4 IPv6) prefix is wanted (IPV6=$IPV6 DUAL_STACK=$DUAL_STACK)"
     done
     for name in POD_CIDR:SVC_CIDR POD_CIDR:JOIN_CIDR SVC_CIDR:JOIN_CIDR; do

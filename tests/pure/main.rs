@@ -5,6 +5,7 @@ mod cmd;
 mod cni;
 mod crds;
 mod engine;
+mod install;
 mod ipam;
 mod ipam_crash;
 mod ipam_model;

@@ -1,0 +1,216 @@
+//! install.sh without a cluster: settings, refusals, manifests. Needs bash and awk.
+
+use std::{
+    path::PathBuf,
+    process::{Command, Output},
+};
+
+fn tree() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// A run that cannot reach any cluster; `NODE_IPS` is set so that `--dry-run` needs none.
+fn install(arguments: &[&str], settings: &[(&str, &str)]) -> Output {
+    let mut command = Command::new("bash");
+    command.arg(tree().join("install.sh")).args(arguments);
+    command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
+    command.env("KUBECTL", "/nonexistent/kubectl").env("NODE_IPS", "192.0.2.1");
+    command.envs(settings.iter().copied()).output().unwrap()
+}
+
+fn manifests(settings: &[(&str, &str)]) -> String {
+    let output = install(&["--dry-run"], settings);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// One line on standard error, exit code 1, nothing on standard output.
+fn refused(arguments: &[&str], settings: &[(&str, &str)]) -> String {
+    let output = install(arguments, settings);
+    let error = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{settings:?}: {error}");
+    assert!(output.stdout.is_empty(), "{settings:?}");
+    assert_eq!(error.lines().count(), 1, "{settings:?}: {error}");
+    error
+}
+
+#[test]
+fn every_manifest_is_yaml_without_a_template_left() {
+    let text = manifests(&[]);
+    let control = text.split("\n---\n").filter(|d| !d.contains("CustomResourceDefinition"));
+    for document in control {
+        assert!(!document.contains("${"), "{document}");
+    }
+    let documents: Vec<serde_json::Value> = text
+        .split("\n---\n")
+        .filter(|d| d.lines().any(|l| !l.starts_with('#') && !l.is_empty() && l != "---"))
+        .map(|d| serde_saphyr::from_str(d).unwrap_or_else(|e| panic!("{e}: {d}")))
+        .collect();
+    let named: Vec<String> = documents
+        .iter()
+        .map(|d| format!("{}/{}", d["kind"], d["metadata"]["name"]).replace('"', ""))
+        .collect();
+    for wanted in [
+        "CustomResourceDefinition/subnets.kubeovn.io",
+        "Deployment/ovn-central",
+        "DaemonSet/ovs-ovn",
+        "Deployment/kube-ovn-controller",
+        "DaemonSet/kube-ovn-cni",
+        "Service/ovn-nb",
+        "Service/ovn-sb",
+        "Service/ovn-northd",
+        "ClusterRole/system:ovn",
+    ] {
+        assert!(named.iter().any(|n| n == wanted), "{wanted} is missing in {named:?}");
+    }
+}
+
+#[test]
+fn settings_reach_the_manifests() {
+    let text = manifests(&[
+        ("POD_CIDR", "10.20.0.0/16"),
+        ("IFACE", "eth1,^ens[0-9]+$"),
+        ("LOG_DIR", "/data/log"),
+        ("NODE_IPS", "192.0.2.1,192.0.2.2,192.0.2.3"),
+    ]);
+    for line in [
+        "- --default-cidr=10.20.0.0/16",
+        "- --default-gateway=",
+        "- --service-cluster-ip-range=10.96.0.0/12",
+        "path: /data/log/kube-ovn,",
+        "value: \"192.0.2.1,192.0.2.2,192.0.2.3\"",
+        "replicas: 3",
+    ] {
+        assert!(text.contains(line), "{line}");
+    }
+    assert!(!text.contains("PreferDualStack\n  selector"));
+}
+
+#[test]
+fn dual_stack_chooses_both_families_everywhere() {
+    let text = manifests(&[("DUAL_STACK", "true"), ("IPV6", "true")]);
+    assert!(text.contains("- --default-cidr=10.16.0.0/16,fd00:10:16::/112\n"));
+    assert!(text.contains("- --node-switch-cidr=100.64.0.0/16,fd00:100:64::/112\n"));
+    assert_eq!(text.matches("  ipFamilyPolicy: PreferDualStack\n").count(), 5);
+    let text = manifests(&[("IPV6", "true")]);
+    assert!(text.contains("- --default-cidr=fd00:10:16::/112\n"));
+    assert!(text.contains("- --service-cluster-ip-range=fd00:10:96::/108\n"));
+}
+
+#[test]
+fn wrong_settings_are_refused_before_anything_is_changed() {
+    for (name, value, remedy) in [
+        ("POD_CIDR", "10.16.0.0", "not a CIDR"),
+        ("POD_CIDR", "10.16.0.0/33", "not a CIDR"),
+        ("POD_CIDR", "10.16.0.256/16", "not a CIDR"),
+        ("POD_CIDR", "10.96.1.0/24", "overlap"),
+        ("JOIN_CIDR", "10.16.128.0/20", "overlap"),
+        ("SVC_CIDR", "0.0.0.0/0", "overlap"),
+        ("POD_CIDR", "fd00::/112", "one IPv4 prefix"),
+        ("POD_CIDR", "10.1.0.0/16,10.2.0.0/16", "one IPv4 prefix"),
+        ("POD_GATEWAY", "10.17.0.1", "not in POD_CIDR"),
+        ("EXCLUDE_IPS", "10.16.0.1..10.17.0.1", "not in POD_CIDR"),
+        ("EXCLUDE_IPS", "10.16.0.x", "not an address"),
+        ("ENABLE_LB", "yes", "true or false"),
+        ("GC_INTERVAL", "soon", "number"),
+        ("LOG_DIR", "var/log", "absolute path"),
+        ("LOG_DIR", "/var/../etc", "absolute path"),
+        ("IMAGE", "a b", "image name"),
+        ("IMAGE_PULL_POLICY", "Sometimes", "Always IfNotPresent Never"),
+        ("IFACE", "eth0\"", "not allowed"),
+        ("IFACE", "eth0\n", "not allowed"),
+        ("OVSDB_INACTIVITY_TIMEOUT", "3", "must exceed"),
+        ("NODE_IPS", "node1", "not an IP address"),
+    ] {
+        let error = refused(&["--dry-run"], &[(name, value)]);
+        assert!(error.contains(remedy), "{name}={value}: {error}");
+        assert!(error.contains(name), "{name}={value}: {error}");
+    }
+}
+
+#[test]
+fn features_that_do_not_exist_are_refused_by_one_line() {
+    for (name, value) in [
+        ("ENABLE_MIRROR", "true"),
+        ("ENABLE_VLAN", "true"),
+        ("NETWORK_TYPE", "vlan"),
+        ("TUNNEL_TYPE", "stt"),
+        ("ENABLE_OVN_IPSEC", "true"),
+        ("ENABLE_IC", "true"),
+        ("HYBRID_DPDK", "true"),
+    ] {
+        let error = refused(&["--dry-run"], &[(name, value)]);
+        assert!(error.contains(&format!("{name}={value}")), "{error}");
+        assert!(error.contains("not supported by this version"), "{error}");
+    }
+}
+
+/// Upstream's option pattern matches only the bare word, so that its documented form
+/// `--dpdk-tag=x` is "unknown"; and it parses CPU and memory but never uses them.
+#[test]
+fn bug_dpdk_options_with_equals_sign_are_recognised() {
+    for option in ["--with-hybrid-dpdk", "--dpdk-tag=x", "--dpdk-cpu=2000m", "--dpdk-memory=2Gi"] {
+        assert!(refused(&[option], &[]).contains("DPDK is not supported"), "{option}");
+    }
+    assert!(refused(&["--nonsense"], &[]).contains("unknown option --nonsense"));
+}
+
+/// Upstream writes its YAML files into the current folder and leaves them there.
+#[test]
+fn trap_no_files_are_left_in_the_current_folder() {
+    let folder = std::env::temp_dir().join(format!("kube-ovn-install-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let mut command = Command::new("bash");
+    command.arg(tree().join("install.sh")).arg("--dry-run").current_dir(&folder);
+    assert!(command.env("NODE_IPS", "192.0.2.1").output().unwrap().status.success());
+    assert_eq!(std::fs::read_dir(&folder).unwrap().count(), 0);
+    std::fs::remove_dir(&folder).unwrap();
+}
+
+/// A value is data: it is put in once and never read as a template or a command.
+#[test]
+fn values_are_not_expanded() {
+    for value in ["$(touch x)", "${LOG_DIR}", "`id`"] {
+        assert!(refused(&["--dry-run"], &[("IFACE", value)]).contains("not allowed"));
+    }
+    assert!(manifests(&[("IFACE", "^e$")]).contains("- --iface=^e$\n"));
+}
+
+#[test]
+fn without_a_cluster_the_reason_is_one_line() {
+    assert!(refused(&["--nodes", "3"], &[]).contains("goes with --sandbox"));
+    let output = install(&[], &[]);
+    let error = String::from_utf8(output.stderr).unwrap();
+    assert!(error.contains("kubectl is not in PATH"), "{error}");
+    assert_eq!(output.status.code(), Some(1));
+}
+
+#[test]
+fn help_names_every_setting() {
+    let output = install(&["--help"], &[]);
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success());
+    for name in ["POD_CIDR", "ENABLE_SSL", "DEL_NON_HOST_NET_POD", "OVS_DATAPATH", "--sandbox"] {
+        assert!(text.contains(name), "{name}");
+    }
+}
+
+/// Every flag that the manifests pass is one that the program knows, with a value it accepts.
+#[test]
+fn the_programs_accept_the_flags_of_the_manifests() {
+    let text = manifests(&[]);
+    for (from, to, applet) in [
+        ("/kube-ovn/start-controller.sh", "securityContext:", "start-controller"),
+        ("/kube-ovn/start-cniserver.sh", "securityContext:", "start-cniserver"),
+        ("/kube-ovn/install-cni.sh", "securityContext:", "install-cni"),
+    ] {
+        let part = text.split(from).nth(1).and_then(|rest| rest.split(to).next()).unwrap();
+        let flags = part.split(['\n', ',', '"', ']']).map(str::trim).filter_map(|line| {
+            line.strip_prefix("- ").unwrap_or(line).strip_prefix("--").map(|f| format!("--{f}"))
+        });
+        let words = std::iter::once(applet.to_owned()).chain(flags);
+        let applet = kube_ovn::cmd::APPLETS.iter().find(|a| a.name == applet).unwrap();
+        let result = kube_ovn::cmd::command(applet).try_get_matches_from(words);
+        assert!(result.is_ok(), "{from}: {}", result.err().unwrap());
+    }
+}
