@@ -17,10 +17,7 @@ use super::{
 };
 
 pub fn desired(view: &View<'_>, name: &str) -> Output {
-    let (Some(subnet), Some(settings)) = (view.get::<Subnet>(name), view.get::<Settings>(""))
-    else {
-        return Output::default();
-    };
+    let Some(subnet) = view.get::<Subnet>(name) else { return Output::default() };
     if !subnet.is_ovn() {
         return Output::default();
     }
