@@ -1,3 +1,4 @@
 //! Loops of the cluster controller: leader election, allocation, reconcile, publish.
 
+pub mod commit;
 pub mod leader;

@@ -23,7 +23,8 @@ pub struct Plan {
     pub deferred: BTreeMap<Owner, BTreeSet<Touch>>,
     /// Rows that the transaction writes; their updates are our own.
     pub written: HashSet<Uuid>,
-    pub inserted: usize,
+    /// Rows that the transaction makes.
+    pub inserted: BTreeSet<RowKey>,
     /// Deleted rows by cause, for the fuse.
     pub deleted: BTreeMap<Cause, usize>,
 }
@@ -405,9 +406,9 @@ impl<'a> Differ<'a> {
             operations.extend(edit.operations(&key, uuid));
         }
         for (key, name) in inserts {
-            self.plan.inserted += 1;
             let row = self.insert_row(&key);
             operations.push(Operation::Insert { table: key.table, named: Some(name), row });
+            self.plan.inserted.insert(key);
         }
         self.plan.transaction = Transaction { operations };
         self.plan

@@ -10,6 +10,7 @@ mod desired;
 pub mod diff;
 mod engine;
 mod explain;
+pub mod fuse;
 mod pending;
 
 pub use desired::{Desired, Touch, touch_of};

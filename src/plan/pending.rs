@@ -92,6 +92,11 @@ impl Pending {
         self.touches.contains_key(owner)
     }
 
+    /// Owners with their touches, for the fuse.
+    pub fn iter(&self) -> impl Iterator<Item = (&Owner, Cause, &BTreeSet<Touch>)> {
+        self.touches.iter().map(|(owner, (cause, touches))| (owner, *cause, touches))
+    }
+
     pub fn is_empty(&self) -> bool {
         self.touches.is_empty()
     }

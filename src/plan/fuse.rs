@@ -1,0 +1,55 @@
+//! The fuse: a plan that would delete much of the network without a Kubernetes delete behind it
+//! waits for a human.
+
+use std::collections::BTreeSet;
+
+use crate::store::Owner;
+
+use super::{Cause, Desired, Pending, Touch};
+
+/// Deletions that nobody asked for are let through up to this many rows...
+const FLOOR: usize = 50;
+/// ...or this share of the rows that are ours.
+const SHARE: usize = 10;
+
+/// What was found in the pending touches.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Verdict {
+    /// Owners whose touches delete rows without an explicit Kubernetes delete.
+    pub suspects: BTreeSet<Owner>,
+    /// Rows that they would delete.
+    pub rows: usize,
+    /// Limit in force.
+    pub limit: usize,
+}
+
+impl Verdict {
+    pub fn blown(&self) -> bool {
+        self.rows > self.limit
+    }
+}
+
+/// Counts unexplained deletions among `pending`. `exists` says whether the database holds a row
+/// of that identity, `owned` how many rows of ours it holds.
+pub fn inspect(
+    pending: &Pending,
+    desired: &Desired,
+    owned: usize,
+    exists: impl Fn(&Touch) -> bool,
+) -> Verdict {
+    let mut verdict = Verdict { limit: FLOOR.max(owned / SHARE), ..Verdict::default() };
+    for (owner, cause, touches) in pending.iter() {
+        if cause == Cause::Deleted {
+            continue;
+        }
+        let doomed = touches
+            .iter()
+            .filter(|t| matches!(t, Touch::Row(key) if desired.row(key).is_none()) && exists(t));
+        let count = doomed.count();
+        if count > 0 {
+            verdict.rows += count;
+            verdict.suspects.insert(owner.clone());
+        }
+    }
+    verdict
+}
