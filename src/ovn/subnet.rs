@@ -1,7 +1,7 @@
 //! A Subnet is a logical switch, and, where OVN routes it, a router port with the gateway address.
 
 use crate::{
-    api::{Index, Kind, Settings, Subnet},
+    api::{Index, Kind, Subnet},
     net::field,
     ovsdb::{
         row::{Element, Fact, RowBuilder, RowKey},
