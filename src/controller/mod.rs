@@ -1,4 +1,7 @@
 //! Loops of the cluster controller: leader election, allocation, reconcile, publish.
 
 pub mod commit;
+pub mod gateway;
 pub mod leader;
+pub mod ledger;
+pub mod records;

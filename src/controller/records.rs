@@ -1,0 +1,201 @@
+//! Writes of IP CRs, and the objects that the controller makes at start.
+
+use std::net::IpAddr;
+
+use kube::{
+    Api, Client, ResourceExt,
+    api::{DeleteParams, Patch, PatchParams, PostParams},
+};
+use serde_json::json;
+
+use crate::{
+    api::{Ip, Settings, crd, names},
+    net::{Cidr, DualStack, IpRange},
+};
+
+use super::ledger::Action;
+
+/// What failed, with the object.
+#[derive(Debug, thiserror::Error)]
+#[error("{verb} {kind} {name}: {source}")]
+pub struct RecordError {
+    pub verb: &'static str,
+    pub kind: &'static str,
+    pub name: String,
+    pub source: Box<kube::Error>,
+}
+
+fn failed(
+    verb: &'static str,
+    kind: &'static str,
+    name: &str,
+) -> impl FnOnce(kube::Error) -> RecordError + use<> {
+    let name = name.to_owned();
+    move |source| RecordError { verb, kind, name, source: Box::new(source) }
+}
+
+/// The IP CR of an allocation.
+pub fn ip_resource(ip: &Ip, node_uid: Option<&str>) -> crd::Ip {
+    let mut resource = crd::Ip::new(
+        &ip.name,
+        crd::IpSpec {
+            pod_name: ip.pod_name.to_string(),
+            namespace: ip.namespace.to_string(),
+            subnet: ip.subnet.to_string(),
+            node_name: ip.node.to_string(),
+            ip_address: ip.addresses.to_string(),
+            v4_ip_address: ip.addresses.v4.map(|a| a.to_string()).unwrap_or_default(),
+            v6_ip_address: ip.addresses.v6.map(|a| a.to_string()).unwrap_or_default(),
+            mac_address: ip.mac.map(|m| m.to_string()).unwrap_or_default(),
+            pod_type: ip.pod_type.to_string(),
+            ..crd::IpSpec::default()
+        },
+    );
+    let labels = resource.labels_mut();
+    labels.insert(ip.subnet.to_string(), String::new());
+    labels.insert(names::label::SUBNET.into(), ip.subnet.to_string());
+    labels.insert(names::label::NODE_NAME.into(), ip.node.to_string());
+    labels.insert(names::label::IP_RESERVED.into(), "false".into());
+    resource.finalizers_mut().push(names::finalizer::CONTROLLER.into());
+    if let Some(uid) = node_uid {
+        resource.owner_references_mut().push(
+            k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference {
+                api_version: "v1".into(),
+                kind: "Node".into(),
+                name: ip.pod_name.to_string(),
+                uid: uid.to_owned(),
+                ..Default::default()
+            },
+        );
+    }
+    resource
+}
+
+/// Carries out an action. Repeating one that was done before is a success.
+pub async fn apply_action(
+    client: Client,
+    action: &Action,
+    node_uid: Option<String>,
+) -> Result<(), RecordError> {
+    let api: Api<crd::Ip> = Api::all(client);
+    let gone = |result: Result<(), kube::Error>| match result {
+        Err(kube::Error::Api(status)) if status.is_not_found() => Ok(()),
+        other => other,
+    };
+    match action {
+        Action::Record(ip) => {
+            let resource = ip_resource(ip, node_uid.as_deref());
+            match api.create(&PostParams::default(), &resource).await {
+                Ok(_) => Ok(()),
+                // The watch brings what is there; a record of another subnet stays in force.
+                Err(kube::Error::Api(status)) if status.is_already_exists() => Ok(()),
+                Err(error) => Err(failed("create", "IP", &ip.name)(error)),
+            }
+        }
+        Action::Delete(name) => {
+            let result = api.delete(name, &DeleteParams::default()).await.map(|_| ());
+            gone(result).map_err(failed("delete", "IP", name))
+        }
+        Action::Finalize(name) => {
+            let patch = Patch::Merge(json!({ "metadata": { "finalizers": null } }));
+            let result = api.patch(name, &PatchParams::default(), &patch).await.map(|_| ());
+            gone(result).map_err(failed("release", "IP", name))
+        }
+    }
+}
+
+/// A subnet that exists from the start.
+#[derive(Debug, Clone)]
+pub struct Seed {
+    pub name: String,
+    pub cidrs: DualStack<Cidr>,
+    pub gateways: DualStack<IpAddr>,
+    pub excludes: Vec<IpRange>,
+    pub check_gateway: bool,
+}
+
+impl Seed {
+    fn spec(&self, settings: &Settings) -> crd::SubnetSpec {
+        let excludes = self.excludes.iter().map(|r| r.to_string().replace('-', ".."));
+        let gateways = self.gateways.iter().map(|(_, ip)| ip.to_string());
+        crd::SubnetSpec {
+            vpc: settings.cluster_router.to_string(),
+            provider: names::DEFAULT_PROVIDER.to_owned(),
+            protocol: self.cidrs.protocol().to_owned(),
+            cidr_block: self.cidrs.to_string(),
+            gateway: self.gateways.to_string(),
+            exclude_ips: gateways.chain(excludes).collect(),
+            disable_gateway_check: !self.check_gateway,
+            ..crd::SubnetSpec::default()
+        }
+    }
+}
+
+/// Makes the default VPC, the join subnet and the default subnet where they are missing. An
+/// existing subnet keeps its addresses; only single to dual stack is extended.
+pub async fn ensure_defaults(
+    client: &Client,
+    settings: &Settings,
+    default: &Seed,
+    join: &Seed,
+) -> Result<(), RecordError> {
+    let vpcs: Api<crd::Vpc> = Api::all(client.clone());
+    let vpc = crd::Vpc::new(&settings.cluster_router, crd::VpcSpec::default());
+    create(&vpcs, &vpc, "Vpc", &settings.cluster_router).await?;
+    let mut spec = join.spec(settings);
+    spec.disable_inter_connection = true;
+    ensure_subnet(client, &join.name, spec).await?;
+    let mut spec = default.spec(settings);
+    spec.default = true;
+    spec.nat_outgoing = true;
+    spec.gateway_type = "distributed".to_owned();
+    spec.enable_lb = Some(settings.enable_lb);
+    ensure_subnet(client, &default.name, spec).await
+}
+
+async fn create<K>(
+    api: &Api<K>,
+    object: &K,
+    kind: &'static str,
+    name: &str,
+) -> Result<(), RecordError>
+where
+    K: kube::Resource + Clone + serde::Serialize + serde::de::DeserializeOwned + std::fmt::Debug,
+{
+    match api.create(&PostParams::default(), object).await {
+        Ok(_) => Ok(()),
+        Err(kube::Error::Api(status)) if status.is_already_exists() => Ok(()),
+        Err(error) => Err(failed("create", kind, name)(error)),
+    }
+}
+
+async fn ensure_subnet(
+    client: &Client,
+    name: &str,
+    spec: crd::SubnetSpec,
+) -> Result<(), RecordError> {
+    let api: Api<crd::Subnet> = Api::all(client.clone());
+    let existing = api.get_opt(name).await.map_err(failed("read", "Subnet", name))?;
+    let Some(existing) = existing else {
+        return create(&api, &crd::Subnet::new(name, spec), "Subnet", name).await;
+    };
+    let old = DualStack::parse_cidrs(&existing.spec.cidr_block).unwrap_or_default();
+    let new = DualStack::parse_cidrs(&spec.cidr_block).unwrap_or_default();
+    if old.is_dual() || !new.is_dual() {
+        return Ok(());
+    }
+    // Single to dual stack: the family that is missing comes from the flags.
+    let cidrs = DualStack { v4: old.v4.or(new.v4), v6: old.v6.or(new.v6) };
+    let gateways = DualStack::parse_addresses(&spec.gateway).unwrap_or_default();
+    let given = DualStack::parse_addresses(&existing.spec.gateway).unwrap_or_default();
+    let gateways = DualStack { v4: given.v4.or(gateways.v4), v6: given.v6.or(gateways.v6) };
+    let patch = Patch::Merge(json!({ "spec": {
+        "cidrBlock": cidrs.to_string(),
+        "gateway": gateways.to_string(),
+        "protocol": cidrs.protocol(),
+    }}));
+    api.patch(name, &PatchParams::default(), &patch)
+        .await
+        .map(|_| ())
+        .map_err(failed("extend", "Subnet", name))
+}
