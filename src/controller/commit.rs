@@ -161,6 +161,11 @@ impl Commit {
         self.synced && self.flight.is_none() && self.pieces.is_empty() && self.pending.is_empty()
     }
 
+    /// Nothing can be done now: what is pending waits for another row, a back-off or the operator.
+    pub fn is_waiting_only(&self) -> bool {
+        self.synced && self.flight.is_none() && self.pieces.is_empty()
+    }
+
     /// Whether the facts of the owner are in the database.
     pub fn is_committed(&self, owner: &Owner) -> bool {
         !self.pending.contains(owner)

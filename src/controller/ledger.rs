@@ -54,6 +54,8 @@ pub struct Ledger {
     /// Subnets whose usage changed since it was last published.
     changed: BTreeSet<Text>,
     pools: BTreeSet<Text>,
+    /// Records that contradict each other, to be reported.
+    conflicts: Vec<String>,
 }
 
 impl Ledger {
@@ -73,6 +75,11 @@ impl Ledger {
     /// Subnets to publish counters of.
     pub fn take_changed(&mut self) -> BTreeSet<Text> {
         std::mem::take(&mut self.changed)
+    }
+
+    /// Contradictions found since the last call.
+    pub fn take_conflicts(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.conflicts)
     }
 
     fn wake_waiting(&mut self) {
@@ -198,8 +205,9 @@ impl Ledger {
             addresses: ip.addresses,
             mac: ip.mac,
         };
-        // Conflicts between recorded addresses are reported by the audit; both stay held.
-        self.ipam.restore(&record);
+        // Two records of one address: the first one keeps it, the other is reported.
+        let conflicts = self.ipam.restore(&record);
+        self.conflicts.extend(conflicts.into_iter().map(|e| format!("IP {port}: {e}")));
         self.changed.insert(ip.subnet.clone());
     }
 
@@ -214,8 +222,14 @@ impl Ledger {
         }
     }
 
+    /// Somebody else's record has the name: ours never came to be, theirs arrives by watch.
+    pub fn abandoned(&mut self, port: &Text) {
+        self.busy.remove(port);
+        self.ipam.release(port);
+    }
+
     /// The record is gone: only now is the address free.
-    fn forgotten(&mut self, port: &Text) {
+    pub fn forgotten(&mut self, port: &Text) {
         self.busy.remove(port);
         self.doomed.remove(port);
         if let Some(subnet) = self.ipam.subnet_of(port).cloned() {
@@ -231,13 +245,21 @@ impl Ledger {
         self.wake_waiting();
     }
 
-    /// A write failed; the claimant is looked at again by the retry timer.
-    pub fn write_failed(&mut self, port: &Text, claimant: Claimant, action: &Action) {
+    /// A write failed. What it left in the API is unknown, so the address stays held until the
+    /// claimant is looked at again by the retry timer (a record that does exist arrives by watch).
+    pub fn write_failed(&mut self, port: &Text, action: &Action) {
         self.busy.remove(port);
-        if matches!(action, Action::Record(_)) {
-            self.ipam.release(port);
+        if let Action::Finalize(port) = action {
+            self.doomed.insert(port.clone());
         }
+    }
+
+    pub fn retry(&mut self, claimant: Claimant) {
         self.stale.insert(claimant);
+    }
+
+    pub fn problem(&self, claimant: &Claimant) -> Option<&Problem> {
+        self.waiting.get(claimant)
     }
 
     /// Works through what changed, up to `limit` writes under way. `seed` is fresh randomness for
@@ -285,12 +307,8 @@ impl Ledger {
     ) {
         let pod = store.get::<Pod>(key);
         let uses = pod.filter(|p| !p.host_network && p.life != PodLife::Ended);
-        let ports: Vec<Text> = store
-            .bucket(Kind::Ip, Index::IpsByPod, key)
-            .into_iter()
-            .flatten()
-            .cloned()
-            .collect();
+        let ports: Vec<Text> =
+            store.bucket(Kind::Ip, Index::IpsByPod, key).into_iter().flatten().cloned().collect();
         let Some(pod) = uses else {
             self.waiting.remove(&Claimant::Pod(key.clone()));
             for port in ports {
@@ -299,6 +317,7 @@ impl Ledger {
                     self.delete(&port, actions);
                 }
             }
+            self.delete_unseen(store, key, actions);
             return;
         };
         let port: Text = names::port_name(&pod.name, &pod.namespace, "ovn").into();
@@ -317,6 +336,16 @@ impl Ledger {
             Err(problem) => {
                 self.waiting.insert(Claimant::Pod(key.clone()), problem);
             }
+        }
+    }
+
+    /// An address whose record was never seen (its creation failed or nobody answered): the record
+    /// is deleted to be sure before the address is free.
+    fn delete_unseen(&mut self, store: &Store, key: &Text, actions: &mut Vec<Action>) {
+        let Some((namespace, name)) = key.split_once('/') else { return };
+        let port: Text = names::port_name(name, namespace, "ovn").into();
+        if self.ipam.allocation(&port).is_some() && !store.contains(Kind::Ip, &port) {
+            self.delete(&port, actions);
         }
     }
 
@@ -345,12 +374,13 @@ impl Ledger {
         }
         let subnets = placement::pod_subnets(&view, pod)?;
         let wish = wish(&view, pod).map_err(&problem)?;
-        let mac = match pod.annotation("ovn", names::suffix::MAC_ADDRESS) {
-            Some(text) => MacWish::Static(text.parse::<Mac>().map_err(|e| {
-                problem(format!("annotation ovn.kubernetes.io/mac_address: {e}"))
-            })?),
-            None => MacWish::Random(seed),
-        };
+        let mac =
+            match pod.annotation("ovn", names::suffix::MAC_ADDRESS) {
+                Some(text) => MacWish::Static(text.parse::<Mac>().map_err(|e| {
+                    problem(format!("annotation ovn.kubernetes.io/mac_address: {e}"))
+                })?),
+                None => MacWish::Random(seed),
+            };
         let mut last = None;
         for subnet in subnets {
             if let Some(found) = validity::conflict(&view, subnet) {
@@ -494,12 +524,7 @@ fn listed(pod: &Pod, all: Vec<DualStack<IpAddr>>) -> Result<Wish, String> {
     }
 }
 
-fn pod_record(
-    pod: &Pod,
-    port: &Text,
-    subnet: &Subnet,
-    allocation: &crate::ipam::Allocation,
-) -> Ip {
+fn pod_record(pod: &Pod, port: &Text, subnet: &Subnet, allocation: &crate::ipam::Allocation) -> Ip {
     let stateful = pod.owner.as_ref().is_some_and(|o| &*o.kind == "StatefulSet");
     Ip {
         name: port.clone(),

@@ -4,4 +4,5 @@ pub mod commit;
 pub mod gateway;
 pub mod leader;
 pub mod ledger;
+pub mod reconcile;
 pub mod records;

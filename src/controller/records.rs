@@ -71,24 +71,35 @@ pub fn ip_resource(ip: &Ip, node_uid: Option<&str>) -> crd::Ip {
     resource
 }
 
+/// What a write found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Existence {
+    /// Written as asked.
+    Done,
+    /// To be created, but there is one already, of unknown content; the watch shows it.
+    Other,
+    /// To be deleted, but there is none.
+    Absent,
+}
+
 /// Carries out an action. Repeating one that was done before is a success.
 pub async fn apply_action(
     client: Client,
     action: &Action,
     node_uid: Option<String>,
-) -> Result<(), RecordError> {
+) -> Result<Existence, RecordError> {
     let api: Api<crd::Ip> = Api::all(client);
     let gone = |result: Result<(), kube::Error>| match result {
-        Err(kube::Error::Api(status)) if status.is_not_found() => Ok(()),
-        other => other,
+        Ok(()) => Ok(Existence::Done),
+        Err(kube::Error::Api(status)) if status.is_not_found() => Ok(Existence::Absent),
+        Err(error) => Err(error),
     };
     match action {
         Action::Record(ip) => {
             let resource = ip_resource(ip, node_uid.as_deref());
             match api.create(&PostParams::default(), &resource).await {
-                Ok(_) => Ok(()),
-                // The watch brings what is there; a record of another subnet stays in force.
-                Err(kube::Error::Api(status)) if status.is_already_exists() => Ok(()),
+                Ok(_) => Ok(Existence::Done),
+                Err(kube::Error::Api(status)) if status.is_already_exists() => Ok(Existence::Other),
                 Err(error) => Err(failed("create", "IP", &ip.name)(error)),
             }
         }

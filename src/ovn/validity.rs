@@ -1,14 +1,9 @@
 //! Rules between objects. An object that breaks one gets nothing; the others work on.
 
 use crate::{
-    api::{Index, Kind, Subnet, Vpc},
+    api::{Index, Kind, Subnet, Vpc, parse::precedes},
     store::{Problem, View},
 };
-
-/// Whether `a` was there before `b`. Names break ties, so that exactly one of two loses.
-fn precedes(a: &Subnet, b: &Subnet) -> bool {
-    a.name < b.name
-}
 
 /// Why a subnet cannot be built although its own fields are right: its VPC is missing, or an
 /// earlier subnet of the VPC (and vlan) overlaps it. Upstream wrote a condition and built both.

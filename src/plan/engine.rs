@@ -210,6 +210,13 @@ impl Engine {
         all
     }
 
+    /// Replaces everything by a computation from scratch (after the oracle found a difference).
+    pub fn rebuild(&mut self, store: &Store) {
+        let runs = self.runs;
+        *self = Engine::from_store(self.features, store);
+        self.runs += runs;
+    }
+
     /// The owner's facts, for tools.
     pub fn facts(&self, kind: Kind, key: &Text) -> impl Iterator<Item = &Fact> {
         self.derived

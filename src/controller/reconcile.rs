@@ -1,0 +1,658 @@
+//! The loop of the leader: events in, transactions and writes out. One task owns the store, the
+//! engine, the ledger and the commit state machine, so nothing here needs a lock; everything slow
+//! (OVSDB, API writes) runs beside it and reports back through channels.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use kube::Client as KubeClient;
+use serde_json::json;
+use tokio::sync::mpsc;
+
+use crate::{
+    api::{Gateway, Invalid, Kind, Node, Object, Settings, Subnet, Text},
+    net::Family,
+    ovsdb::client::{Client as OvsdbClient, Event as OvsdbEvent, OvsdbError},
+    plan::{Cause, Engine},
+    store::{
+        Feature, Owner, Problem, Read, Store, Stored, Wanted,
+        watch::{Change, SeenMap, Update, What},
+    },
+};
+
+use super::{
+    commit::{AcceptPlan, Commit, Finished, Next},
+    gateway,
+    ledger::{Action, Claimant, Ledger, claimant_of},
+    records::{Existence, RecordError, apply_action},
+};
+
+/// API writes of IP CRs under way at a time: beyond this the API server only queues.
+const WRITES: usize = 64;
+/// Leadership is given up when nothing could be committed for this long although something waits.
+const STUCK: Duration = Duration::from_secs(30);
+const ORACLE: Duration = Duration::from_secs(600);
+const TICK: Duration = Duration::from_secs(1);
+
+/// Why the loop ended.
+#[derive(Debug, thiserror::Error)]
+pub enum Ended {
+    #[error("another controller has taken over the northbound database")]
+    Deposed,
+    #[error("nothing could be committed for {0:?}")]
+    Stuck(Duration),
+    #[error("the {0} channel closed")]
+    Closed(&'static str),
+}
+
+/// Everything that is to be true of one object, handed to the publisher.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Job {
+    pub wanted: Vec<Wanted>,
+    pub problems: Vec<Problem>,
+}
+
+/// Progress for readiness, metrics and the status command.
+#[derive(Debug, Clone, Default)]
+pub struct Progress {
+    /// All watches and the replica are in sync and everything computed is committed.
+    pub settled: bool,
+    pub waiting_for: Vec<String>,
+    pub problems: usize,
+    pub transactions: u64,
+    pub operations: u64,
+    pub refused: u64,
+    pub drift: u64,
+    pub owner_runs: u64,
+    pub oracle_differences: u64,
+    pub pods: usize,
+    pub rows: usize,
+}
+
+/// Shared with the health and metrics endpoints.
+pub type SharedProgress = Arc<Mutex<Progress>>;
+
+pub struct Inputs {
+    pub kube: KubeClient,
+    pub ovsdb: OvsdbClient,
+    pub ovsdb_events: mpsc::UnboundedReceiver<OvsdbEvent>,
+    pub watch: mpsc::Receiver<Update>,
+    pub jobs: mpsc::UnboundedSender<(Kind, Text, Job, SeenSnapshot)>,
+    /// Kinds that must be listed before anything is written.
+    pub kinds: BTreeSet<Kind>,
+    pub settings: Settings,
+    pub accept: AcceptPlan,
+    pub progress: SharedProgress,
+}
+
+/// What was seen of the object when the job was made.
+pub type SeenSnapshot = Option<Arc<crate::store::watch::Seen>>;
+
+enum Done {
+    Transaction(Result<(), OvsdbError>),
+    Write(Action, Claimant, Result<Existence, RecordError>),
+}
+
+pub struct Reconciler {
+    kube: KubeClient,
+    ovsdb: OvsdbClient,
+    jobs: mpsc::UnboundedSender<(Kind, Text, Job, SeenSnapshot)>,
+    done: mpsc::UnboundedSender<Done>,
+    store: Store,
+    seen: SeenMap,
+    engine: Engine,
+    commit: Commit,
+    ledger: Ledger,
+    unsynced: BTreeSet<Kind>,
+    /// Objects that count as absent, with the reason.
+    refused: BTreeMap<(Kind, Text), Vec<Invalid>>,
+    /// Problems found by the ledger when it took an object in.
+    ledger_problems: BTreeMap<(Kind, Text), Problem>,
+    targets: HashMap<Owner, BTreeSet<(Kind, Text)>>,
+    by_target: HashMap<(Kind, Text), BTreeSet<Owner>>,
+    to_publish: BTreeSet<(Kind, Text)>,
+    published: HashMap<(Kind, Text), Job>,
+    retries: BTreeMap<Instant, Vec<Claimant>>,
+    waiting_since: Option<Instant>,
+    last_oracle: Instant,
+    oracle_differences: u64,
+    progress: SharedProgress,
+}
+
+/// Runs until leadership has to end.
+pub async fn reconcile(features: &'static [Feature], inputs: Inputs) -> Ended {
+    let Inputs { mut ovsdb_events, mut watch, .. } = inputs;
+    let (done, mut finished) = mpsc::unbounded_channel();
+    let mut reconciler = Reconciler {
+        kube: inputs.kube,
+        ovsdb: inputs.ovsdb,
+        jobs: inputs.jobs,
+        done,
+        store: Store::default(),
+        seen: SeenMap::default(),
+        engine: Engine::new(features),
+        commit: Commit::new(inputs.accept),
+        ledger: Ledger::default(),
+        unsynced: inputs.kinds,
+        refused: BTreeMap::new(),
+        ledger_problems: BTreeMap::new(),
+        targets: HashMap::new(),
+        by_target: HashMap::new(),
+        to_publish: BTreeSet::new(),
+        published: HashMap::new(),
+        retries: BTreeMap::new(),
+        waiting_since: None,
+        last_oracle: Instant::now(),
+        oracle_differences: 0,
+        progress: inputs.progress,
+    };
+    reconciler.apply(vec![(Arc::new(inputs.settings) as Arc<dyn Stored>).into()]);
+    let mut tick = tokio::time::interval(TICK);
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        // Answers and database updates first, so that a burst of watch events cannot starve them.
+        let result = tokio::select! {
+            biased;
+            event = ovsdb_events.recv() => match event {
+                Some(event) => reconciler.on_ovsdb(event),
+                None => Err(Ended::Closed("OVSDB")),
+            },
+            done = finished.recv() => match done {
+                Some(done) => reconciler.on_done(done),
+                None => Err(Ended::Closed("result")),
+            },
+            update = watch.recv() => match update {
+                Some(update) => {
+                    reconciler.on_watch(update, &mut watch);
+                    Ok(())
+                }
+                None => Err(Ended::Closed("watch")),
+            },
+            _ = tick.tick() => reconciler.on_tick(Instant::now()),
+        };
+        if let Err(ended) = result.and_then(|()| reconciler.advance(Instant::now())) {
+            return ended;
+        }
+    }
+}
+
+/// A change of the store.
+enum Step {
+    Upsert(Arc<dyn Stored>),
+    Remove(Kind, Text, Cause),
+}
+
+impl From<Arc<dyn Stored>> for Step {
+    fn from(object: Arc<dyn Stored>) -> Self {
+        Step::Upsert(object)
+    }
+}
+
+impl Reconciler {
+    /// Takes in all that has arrived at once: a burst becomes one refresh.
+    fn on_watch(&mut self, first: Update, more: &mut mpsc::Receiver<Update>) {
+        let mut steps = Vec::new();
+        let mut next = Some(first);
+        while let Some(update) = next {
+            match update {
+                Update::Change(change) => steps.extend(self.step_of(change)),
+                Update::Synced(kind) => {
+                    self.unsynced.remove(&kind);
+                }
+            }
+            next = if steps.len() < 2000 { more.try_recv().ok() } else { None };
+        }
+        self.apply(steps);
+    }
+
+    fn step_of(&mut self, change: Change) -> Option<Step> {
+        self.seen.note(&change);
+        let target = (change.kind, change.key.clone());
+        // Status of a subnet or the annotations may have been edited by somebody else.
+        if self.by_target.contains_key(&target) || self.refused.contains_key(&target) {
+            self.to_publish.insert(target.clone());
+        }
+        match change.what {
+            What::Upsert(object, _) => {
+                if self.refused.remove(&target).is_some() {
+                    self.to_publish.insert(target);
+                }
+                Some(Step::Upsert(object))
+            }
+            What::Refused(invalid, _) => {
+                self.refused.insert(target.clone(), invalid);
+                self.to_publish.insert(target);
+                Some(Step::Remove(change.kind, change.key, Cause::Changed))
+            }
+            What::Deleted => {
+                self.forget_target(&target);
+                Some(Step::Remove(change.kind, change.key, Cause::Deleted))
+            }
+            What::AbsentAfterRelist => {
+                self.forget_target(&target);
+                Some(Step::Remove(change.kind, change.key, Cause::Changed))
+            }
+        }
+    }
+
+    fn forget_target(&mut self, target: &(Kind, Text)) {
+        self.refused.remove(target);
+        self.ledger_problems.remove(target);
+        self.to_publish.remove(target);
+        self.published.remove(target);
+    }
+
+    fn apply(&mut self, steps: Vec<Step>) {
+        let mut reads: Vec<(Read, Cause)> = Vec::new();
+        for step in steps {
+            match step {
+                Step::Upsert(object) => {
+                    let (kind, key) = (object.kind(), object.key());
+                    let changed = self.store.upsert(object);
+                    if changed.is_empty() {
+                        continue;
+                    }
+                    reads.extend(changed.into_iter().map(|r| (r, Cause::Changed)));
+                    let problem = self.ledger.upserted(&self.store, kind, &key);
+                    self.note_ledger_problem(kind, &key, problem);
+                    reads.extend(self.choose_gateways(kind, &key));
+                }
+                Step::Remove(kind, key, cause) => {
+                    let changed = self.store.remove(kind, &key);
+                    if changed.is_empty() {
+                        continue;
+                    }
+                    reads.extend(changed.into_iter().map(|r| (r, cause)));
+                    self.ledger.removed(&self.store, kind, &key);
+                    reads.extend(self.choose_gateways(kind, &key));
+                }
+            }
+        }
+        let mut refresh = self.engine.refresh(&self.store, reads.iter().map(|(r, c)| (r, *c)));
+        for owner in &refresh.republish {
+            self.retarget(owner);
+        }
+        self.commit.add(&mut refresh);
+    }
+
+    fn note_ledger_problem(&mut self, kind: Kind, key: &Text, problem: Option<Problem>) {
+        let target = (kind, key.clone());
+        let changed = match problem {
+            Some(problem) => {
+                self.ledger_problems.insert(target.clone(), problem.clone()) != Some(problem)
+            }
+            None => self.ledger_problems.remove(&target).is_some(),
+        };
+        if changed {
+            self.to_publish.insert(target);
+        }
+    }
+
+    /// Gateways that a change of a node or subnet concerns, chosen again.
+    fn choose_gateways(&mut self, kind: Kind, key: &Text) -> Vec<(Read, Cause)> {
+        let names: Vec<Text> = match kind {
+            Kind::Subnet => vec![key.clone()],
+            Kind::Node => self
+                .store
+                .iter::<Subnet>()
+                .filter(|s| s.gateway_nodes.iter().any(|g| g.node == *key))
+                .map(|s| s.name.clone())
+                .collect(),
+            _ => return Vec::new(),
+        };
+        let mut reads = Vec::new();
+        for name in names {
+            let current = self.store.get::<Gateway>(&name).and_then(|g| g.active.first().cloned());
+            let recorded = current.or_else(|| self.recorded_gateway(&name));
+            let choice = self
+                .store
+                .get::<Subnet>(&name)
+                .and_then(|s| gateway::choose(&self.store, s, recorded.as_deref()));
+            let changed = match choice {
+                Some(choice) => self.store.upsert(Arc::new(choice)),
+                None => self.store.remove(Kind::Gateway, &name),
+            };
+            reads.extend(changed.into_iter().map(|r| (r, Cause::Changed)));
+            self.ledger_changed_status(&name);
+        }
+        reads
+    }
+
+    fn ledger_changed_status(&mut self, subnet: &Text) {
+        self.to_publish.insert((Kind::Subnet, subnet.clone()));
+    }
+
+    /// `status.activateGateway`: the choice of an earlier leader.
+    fn recorded_gateway(&self, subnet: &str) -> Option<Text> {
+        let seen = self.seen.get(Kind::Subnet, subnet)?;
+        let status = seen.status.as_ref()?.value();
+        let node = status.get("activateGateway")?.as_str()?;
+        (!node.is_empty()).then(|| node.into())
+    }
+
+    /// Remembers which objects an owner speaks about.
+    fn retarget(&mut self, owner: &Owner) {
+        let mut new = BTreeSet::new();
+        if let Some(derived) = self.engine.derived(owner) {
+            new.extend(derived.wanted.iter().map(|w| {
+                let (kind, key) = w.target();
+                (kind, key.clone())
+            }));
+            new.extend(derived.problems.iter().map(|p| (p.kind, p.key.clone())));
+        }
+        let old = self.targets.remove(owner).unwrap_or_default();
+        for target in old.difference(&new) {
+            if let Some(owners) = self.by_target.get_mut(target) {
+                owners.remove(owner);
+                if owners.is_empty() {
+                    self.by_target.remove(target);
+                }
+            }
+        }
+        for target in &new {
+            self.by_target.entry(target.clone()).or_default().insert(owner.clone());
+        }
+        self.to_publish.extend(old.into_iter().chain(new.iter().cloned()));
+        if !new.is_empty() {
+            self.targets.insert(owner.clone(), new);
+        }
+    }
+
+    fn on_ovsdb(&mut self, event: OvsdbEvent) -> Result<(), Ended> {
+        let result = match &event {
+            OvsdbEvent::Connected { endpoint, update } => {
+                tracing::info!(%endpoint, "northbound database connected");
+                self.commit.connected(&self.engine, update)
+            }
+            OvsdbEvent::Updated(update) => self.commit.updated(&self.engine, update),
+            OvsdbEvent::Disconnected { reason } => {
+                tracing::warn!(%reason, "northbound database disconnected");
+                self.commit.disconnected();
+                Ok(())
+            }
+        };
+        if let Err(error) = result {
+            tracing::error!(%error, "northbound replica is unusable, asking for a snapshot");
+            self.commit.disconnected();
+            self.ovsdb.resynchronize();
+        }
+        Ok(())
+    }
+
+    fn on_done(&mut self, done: Done) -> Result<(), Ended> {
+        match done {
+            Done::Transaction(result) => {
+                let refused = matches!(result, Err(OvsdbError::Refused { .. }));
+                if let Err(error) = &result {
+                    tracing::warn!(%error, "northbound transaction failed");
+                }
+                match self.commit.finished(result, Instant::now()) {
+                    Finished::Deposed => return Err(Ended::Deposed),
+                    Finished::Committed(owners) => {
+                        self.waiting_since = None;
+                        for owner in owners {
+                            let targets = self.targets.get(&owner).into_iter().flatten().cloned();
+                            self.to_publish.extend(targets);
+                        }
+                    }
+                    Finished::Again if refused => self.ovsdb.resynchronize(),
+                    Finished::Again => {}
+                }
+            }
+            Done::Write(action, claimant, result) => self.on_write(action, claimant, result),
+        }
+        Ok(())
+    }
+
+    fn on_write(
+        &mut self,
+        action: Action,
+        claimant: Claimant,
+        result: Result<Existence, RecordError>,
+    ) {
+        match (result, &action) {
+            // The record stands: features may use it now, the watch will only confirm it.
+            (Ok(Existence::Done), Action::Record(ip)) => {
+                if !self.store.contains(Kind::Ip, &ip.name) {
+                    self.apply(vec![Step::Upsert(Arc::new(ip.clone()))]);
+                }
+            }
+            (Ok(Existence::Other), Action::Record(ip)) => {
+                if !self.store.contains(Kind::Ip, &ip.name) {
+                    self.ledger.abandoned(&ip.name);
+                }
+            }
+            (Ok(Existence::Absent), Action::Delete(port) | Action::Finalize(port)) => {
+                if !self.store.contains(Kind::Ip, port) {
+                    self.ledger.forgotten(port);
+                }
+            }
+            (Ok(_), _) => {}
+            (Err(error), _) => {
+                tracing::warn!(%error, "write of an address record failed, trying again");
+                let port = match &action {
+                    Action::Record(ip) => ip.name.clone(),
+                    Action::Delete(port) | Action::Finalize(port) => port.clone(),
+                };
+                self.ledger.write_failed(&port, &action);
+                self.retries.entry(Instant::now() + TICK).or_default().push(claimant);
+            }
+        }
+    }
+
+    fn on_tick(&mut self, now: Instant) -> Result<(), Ended> {
+        let later = self.retries.split_off(&now);
+        for claimant in std::mem::replace(&mut self.retries, later).into_values().flatten() {
+            self.ledger.retry(claimant);
+        }
+        for subnet in self.ledger.take_changed() {
+            self.to_publish.insert((Kind::Subnet, subnet));
+        }
+        for conflict in self.ledger.take_conflicts() {
+            tracing::error!(conflict, "two records hold one address");
+        }
+        if now.duration_since(self.last_oracle) > ORACLE && self.in_sync() {
+            self.last_oracle = now;
+            self.consult_oracle();
+        }
+        if let Some(verdict) = self.commit.held_back() {
+            tracing::error!(
+                rows = verdict.rows,
+                limit = verdict.limit,
+                "plan deletes more than the limit without a Kubernetes delete; restart with \
+                 --accept-plan to carry it out"
+            );
+        }
+        let idle = self.commit.settled() || !self.in_sync();
+        if idle || self.commit.held_back().is_some() {
+            self.waiting_since = None;
+        }
+        match self.waiting_since {
+            Some(since) if now.duration_since(since) > STUCK && !self.commit.is_waiting_only() => {
+                Err(Ended::Stuck(STUCK))
+            }
+            None if !idle => {
+                self.waiting_since = Some(now);
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Recomputes everything from scratch and compares; a difference is repaired.
+    fn consult_oracle(&mut self) {
+        let differences = self.engine.differences(&self.store);
+        if !differences.is_empty() {
+            tracing::error!(owners = ?differences, "incremental result differs from a full one");
+            self.oracle_differences += differences.len() as u64;
+            self.engine.rebuild(&self.store);
+        }
+        self.commit.compare_all(&self.engine);
+    }
+
+    fn in_sync(&self) -> bool {
+        self.unsynced.is_empty() && self.commit.synced()
+    }
+
+    /// Does all that is now possible.
+    fn advance(&mut self, now: Instant) -> Result<(), Ended> {
+        if self.unsynced.is_empty() {
+            self.start_writes();
+        }
+        if self.in_sync() {
+            match self.commit.next(&self.engine, now) {
+                Next::Idle => {}
+                Next::Deposed => return Err(Ended::Deposed),
+                Next::Send(transaction) => {
+                    let (client, done) = (self.ovsdb.clone(), self.done.clone());
+                    tokio::spawn(async move {
+                        let result = client.transact(&transaction).await.map(|_| ());
+                        // The loop may have ended meanwhile.
+                        let _ = done.send(Done::Transaction(result));
+                    });
+                }
+            }
+            self.publish_ready();
+        }
+        self.note_progress();
+        Ok(())
+    }
+
+    fn start_writes(&mut self) {
+        let seed = || {
+            use std::hash::{BuildHasher, Hasher};
+            std::collections::hash_map::RandomState::new().build_hasher().finish()
+        };
+        let commit = &self.commit;
+        let before: BTreeSet<Claimant> = self.ledger.problems().map(|(c, _)| c.clone()).collect();
+        let actions = self.ledger.evaluate(&self.store, seed, |o| commit.is_committed(o), WRITES);
+        let after: BTreeSet<Claimant> = self.ledger.problems().map(|(c, _)| c.clone()).collect();
+        for claimant in before.symmetric_difference(&after) {
+            self.to_publish.insert(match claimant {
+                Claimant::Pod(key) => (Kind::Pod, key.clone()),
+                Claimant::Node(key) => (Kind::Node, key.clone()),
+            });
+        }
+        for action in actions {
+            let claimant = match &action {
+                Action::Record(ip) => claimant_of(ip),
+                Action::Delete(port) | Action::Finalize(port) => self
+                    .store
+                    .get::<crate::api::Ip>(port)
+                    .map_or_else(|| Claimant::Pod(port.clone()), claimant_of),
+            };
+            let uid = match &claimant {
+                Claimant::Node(name) => self.store.get::<Node>(name).map(|n| n.uid.to_string()),
+                Claimant::Pod(_) => None,
+            };
+            let (client, done) = (self.kube.clone(), self.done.clone());
+            tokio::spawn(async move {
+                let result = apply_action(client, &action, uid).await;
+                let _ = done.send(Done::Write(action, claimant, result));
+            });
+        }
+    }
+
+    /// Hands over the objects all of whose owners are committed.
+    fn publish_ready(&mut self) {
+        for target in std::mem::take(&mut self.to_publish) {
+            let owners = self.by_target.get(&target);
+            if owners.into_iter().flatten().any(|o| !self.commit.is_committed(o)) {
+                self.to_publish.insert(target);
+                continue;
+            }
+            let job = self.job(&target);
+            let seen = self.seen.get(target.0, &target.1).cloned();
+            if self.published.get(&target) == Some(&job) && seen.is_none() {
+                continue;
+            }
+            self.published.insert(target.clone(), job.clone());
+            // The publisher outlives the loop.
+            let _ = self.jobs.send((target.0, target.1, job, seen));
+        }
+    }
+
+    fn job(&self, target: &(Kind, Text)) -> Job {
+        let (kind, key) = target;
+        let mut job = Job::default();
+        for owner in self.by_target.get(target).into_iter().flatten() {
+            let Some(derived) = self.engine.derived(owner) else { continue };
+            let ours = |k: Kind, n: &Text| k == *kind && n == key;
+            job.wanted.extend(
+                derived.wanted.iter().filter(|w| ours(w.target().0, w.target().1)).cloned(),
+            );
+            job.problems.extend(derived.problems.iter().filter(|p| ours(p.kind, &p.key)).cloned());
+        }
+        for invalid in self.refused.get(target).into_iter().flatten() {
+            job.problems.push(Problem {
+                kind: *kind,
+                key: key.clone(),
+                reason: invalid.reason,
+                message: invalid.message.clone(),
+            });
+        }
+        job.problems.extend(self.ledger_problems.get(target).cloned());
+        let claimant = match kind {
+            Kind::Pod => Some(Claimant::Pod(key.clone())),
+            Kind::Node => Some(Claimant::Node(key.clone())),
+            _ => None,
+        };
+        job.problems.extend(claimant.and_then(|c| self.ledger.problem(&c).cloned()));
+        if *kind == Kind::Subnet {
+            job.wanted.extend(self.usage(key));
+        }
+        job
+    }
+
+    /// Counters and ranges of a subnet, and the active gateway.
+    fn usage(&self, subnet: &Text) -> Option<Wanted> {
+        self.store.get::<Subnet>(subnet)?;
+        let usage = self.ledger.ipam().usage(subnet);
+        let mut status = serde_json::Map::new();
+        for family in Family::BOTH {
+            let v = family.digit();
+            let of = usage.get(family);
+            let number = |n: u128| if n < 1 << 53 { json!(n as u64) } else { json!(n as f64) };
+            status.insert(format!("v{v}availableIPs"), number(of.map_or(0, |u| u.available)));
+            status.insert(format!("v{v}usingIPs"), number(of.map_or(0, |u| u.using)));
+            let text = |t: Option<&String>| json!(t.cloned().unwrap_or_default());
+            status.insert(format!("v{v}availableIPrange"), text(of.map(|u| &u.available_ranges)));
+            status.insert(format!("v{v}usingIPrange"), text(of.map(|u| &u.using_ranges)));
+        }
+        let active = self.store.get::<Gateway>(subnet).map(|g| g.active.join(","));
+        status.insert("activateGateway".into(), json!(active.unwrap_or_default()));
+        Some(Wanted::Status { kind: Kind::Subnet, key: subnet.clone(), status: status.into() })
+    }
+
+    fn note_progress(&self) {
+        let mut waiting: Vec<String> =
+            self.unsynced.iter().map(|k| format!("the list of {}", k.name())).collect();
+        if !self.commit.synced() {
+            waiting.push("the northbound database".into());
+        } else if !self.commit.settled() {
+            waiting.push("transactions".into());
+        }
+        let counters = &self.commit.counters;
+        let progress = Progress {
+            settled: self.unsynced.is_empty()
+                && (self.commit.settled() || self.commit.is_waiting_only()),
+            waiting_for: waiting,
+            problems: self.by_target.len(),
+            transactions: counters.transactions,
+            operations: counters.operations,
+            refused: counters.refused,
+            drift: counters.drift,
+            owner_runs: self.engine.runs(),
+            oracle_differences: self.oracle_differences,
+            pods: self.store.len(Kind::Pod),
+            rows: self.engine.desired().row_count(),
+        };
+        *self.progress.lock().unwrap_or_else(PoisonError::into_inner) = progress;
+    }
+}
+
+/// `Settings` has one object.
+const _: () = assert!(matches!(<Settings as Object>::KIND, Kind::Settings));
