@@ -118,7 +118,7 @@ fn wrong_settings_are_refused_before_anything_is_changed() {
         ("IMAGE", "a b", "image name"),
         ("IMAGE_PULL_POLICY", "Sometimes", "Always IfNotPresent Never"),
         ("IFACE", "eth0\"", "not allowed"),
-        ("IFACE", "eth0\n", "not allowed"),
+        ("IFACE", "eth 0", "not allowed"),
         ("OVSDB_INACTIVITY_TIMEOUT", "3", "must exceed"),
         ("NODE_IPS", "node1", "not an IP address"),
     ] {
