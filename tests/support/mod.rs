@@ -1,5 +1,6 @@
 //! Shared by the test binaries.
 #![allow(dead_code)]
 
+pub mod host_view;
 pub mod northbound;
 pub mod objects;

@@ -2,3 +2,8 @@
 //! own. Needs root. A test that cannot run fails.
 
 mod kernel;
+mod kernel_attach;
+mod kernel_firewall;
+
+#[path = "../support/mod.rs"]
+mod support;
