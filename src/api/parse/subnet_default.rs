@@ -66,7 +66,8 @@ pub(super) fn canonical_cidrs(text: &str) -> Option<DualStack<Cidr>> {
     Some(DualStack::parse_cidrs(text).ok()?.map(|c| c.network()))
 }
 
-/// The given gateways, completed with the first usable address of a family that has none.
+/// The given gateways, completed with the first usable address of a family that has none. `None`
+/// when they do not fit.
 fn gateways(text: &str, cidrs: &DualStack<Cidr>) -> Option<DualStack<IpAddr>> {
     if has_upper_case(text) {
         return None;
@@ -76,6 +77,9 @@ fn gateways(text: &str, cidrs: &DualStack<Cidr>) -> Option<DualStack<IpAddr>> {
     } else {
         DualStack::parse_addresses(text).ok()?
     };
+    if gateways.families().any(|f| cidrs.get(f).is_none()) {
+        return None;
+    }
     for (family, cidr) in cidrs.iter() {
         if gateways.get(family).is_none() {
             gateways.set(family, Some(cidr.first_usable()));
