@@ -1,8 +1,15 @@
 //! Kernel parameters by dotted name (`net.ipv4.ip_forward`), see sysctl(8).
 
-use std::{io, path::PathBuf};
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
 
 use super::Error;
+
+/// The /proc/sys of an unprivileged container is read-only; the manifest mounts the host's
+/// /proc/sys/net here. Like the original it shows the network namespace of the calling thread.
+const WRITABLE: &str = "/host/proc/sys";
 
 fn path(name: &str) -> PathBuf {
     // A dot inside a link name is written as a slash in the dotted form.
@@ -11,7 +18,9 @@ fn path(name: &str) -> PathBuf {
         '/' => '.',
         c => c,
     };
-    PathBuf::from("/proc/sys").join(name.chars().map(swapped).collect::<String>())
+    let relative: String = name.chars().map(swapped).collect();
+    let writable = Path::new(WRITABLE).join(&relative);
+    if writable.exists() { writable } else { Path::new("/proc/sys").join(relative) }
 }
 
 /// The value without the newline; `None` when this kernel has no such parameter.
