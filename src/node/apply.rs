@@ -69,6 +69,26 @@ impl Executor {
         Ok(())
     }
 
+    /// Applies in order and goes on after a failure: one broken sysctl must not keep the rest of
+    /// the node from its state. Returns the failures.
+    pub async fn apply_each(&self, ops: Vec<HostOp>) -> Vec<ApplyError> {
+        let mut errors = Vec::new();
+        let mut ops = ops.into_iter().peekable();
+        while let Some(first) = ops.next() {
+            let result = if is_ovs(&first) {
+                let mut group = vec![first];
+                while let Some(next) = ops.next_if(is_ovs) {
+                    group.push(next);
+                }
+                self.vswitch.apply(&group).await.map_err(ApplyError::from)
+            } else {
+                self.apply_kernel(vec![first]).await
+            };
+            errors.extend(result.err());
+        }
+        errors
+    }
+
     /// Applies database and kernel operations at the same time: for a pod NIC, where neither side
     /// waits for the other. Must not be dropped half-way: what is on its way cannot be recalled.
     pub async fn apply_at_once(&self, ops: Vec<HostOp>) -> Result<(), ApplyError> {
