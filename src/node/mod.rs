@@ -6,6 +6,7 @@
 //! * [`apply`]: the one executor of operations; [`observe`]: dumps for the planner.
 //! * [`cni_server`] -> [`attach`], [`detach`]: one pod NIC per request of the CNI plugin;
 //!   [`resolve`] (pure) says what a request needs or waits for.
+//! * [`reconcile`]: the host loop.
 
 pub mod apply;
 pub mod attach;
@@ -16,6 +17,8 @@ pub mod locks;
 pub mod metrics;
 pub mod observe;
 pub mod ovs_rows;
+pub mod reconcile;
 pub mod resolve;
+pub mod service;
 pub mod state;
 pub mod vswitch;

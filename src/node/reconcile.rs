@@ -77,7 +77,7 @@ struct Memory {
     encap: Option<Encap>,
     firewall: Firewall,
     /// What the firewall was read for; another wish makes it be read anew.
-    firewall_wanted: Option<HostState>,
+    firewall_wanted: Option<crate::host::Firewall>,
     last_ops: Vec<HostOp>,
     last_problem: String,
 }
@@ -157,9 +157,11 @@ impl HostLoop {
     async fn try_pass(&mut self, cause: Cause) -> Result<bool, String> {
         let kernel = within(Place::Host, || dump(&Place::Host)).await.map_err(text)?;
         let mut problem = self.choose_encap(&kernel).err();
-        let view = self.view()?;
-        let wanted = desired_host(&view);
-        self.read_firewall(cause, &view, &wanted).await.map_err(text)?;
+        let mut wanted = desired_host(&self.view()?);
+        if self.read_firewall(cause, &wanted).await.map_err(text)? {
+            // kube-proxy's sets decide rules.
+            wanted = desired_host(&self.view()?);
+        }
         let (executor, firewall) = (self.executor.clone(), self.memory.firewall.clone());
         let looked_at = wanted.clone();
         let observed = within(Place::Host, move || observe_host(&executor, &looked_at, &firewall));
@@ -233,10 +235,11 @@ impl HostLoop {
             *facts = fresh;
             changed
         });
-        let kube_proxy_sets: BTreeSet<Text> = parse_set_names(&self.memory.firewall.ipsets)
-            .into_iter()
-            .filter(|name| name.starts_with("KUBE-"))
-            .collect();
+        let kube_proxy_sets: BTreeSet<Text> =
+            parse_set_names(self.memory.firewall.ipsets.as_deref().unwrap_or_default())
+                .into_iter()
+                .filter(|name| name.starts_with("KUBE-"))
+                .collect();
         self.cluster.read(|state| {
             let node = state.store.get::<Node>(&config.node);
             let node = node.ok_or_else(|| format!("node {} does not exist", config.node))?;
@@ -264,23 +267,19 @@ impl HostLoop {
     async fn read_firewall(
         &mut self,
         cause: Cause,
-        view: &HostView,
         wanted: &HostState,
-    ) -> Result<(), kernel::Error> {
-        let same = self
-            .memory
-            .firewall_wanted
-            .as_ref()
-            .is_some_and(|last| last.ipsets == wanted.ipsets && last.tables == wanted.tables);
-        if same && cause == Cause::Event {
-            return Ok(());
+    ) -> Result<bool, kernel::Error> {
+        let Some(wanted) = &wanted.firewall else { return Ok(false) };
+        if self.memory.firewall_wanted.as_ref() == Some(wanted) && cause == Cause::Event {
+            return Ok(false);
         }
-        let (executor, families) = (self.executor.clone(), view.families());
+        let (executor, families) =
+            (self.executor.clone(), wanted.tables.families().collect::<Vec<_>>());
         let read = tokio::task::spawn_blocking(move || observe_firewall(&executor, &families));
         let name: Text = "host".into();
         self.memory.firewall = read.await.map_err(|e| interrupted(&name, e))?;
         self.memory.firewall_wanted = Some(wanted.clone());
-        Ok(())
+        Ok(true)
     }
 }
 
