@@ -89,11 +89,15 @@ impl Executor {
         errors
     }
 
-    /// Applies database and kernel operations at the same time: for a pod NIC, where neither side
-    /// waits for the other. Must not be dropped half-way: what is on its way cannot be recalled.
+    /// Applies the operations of a pod NIC: the pair first (vswitchd would otherwise report a
+    /// missing device), then database and kernel at the same time. Must not be dropped half-way:
+    /// what is on its way cannot be recalled.
     pub async fn apply_at_once(&self, ops: Vec<HostOp>) -> Result<(), ApplyError> {
-        let (ovs, kernel): (Vec<HostOp>, Vec<HostOp>) = ops.into_iter().partition(is_ovs);
-        let (made, written) = tokio::join!(self.apply_kernel(kernel), self.vswitch.apply(&ovs));
+        let (ovs, mut kernel): (Vec<HostOp>, Vec<HostOp>) = ops.into_iter().partition(is_ovs);
+        let pair = kernel.iter().position(|op| matches!(op, HostOp::CreateVeth(_)));
+        let rest = kernel.split_off(pair.map_or(0, |n| n + 1));
+        self.apply_kernel(kernel).await?;
+        let (made, written) = tokio::join!(self.apply_kernel(rest), self.vswitch.apply(&ovs));
         made?;
         Ok(written?)
     }

@@ -232,6 +232,9 @@ impl Attempt<'_> {
         self.bounded(connected).await?;
         let observed = observe_attachment(executor, &attach.netns, &names.host, &iface_id).await?;
         let plan = plan_attach(attach, &observed)?;
+        for warning in &plan.warnings {
+            tracing::warn!(port = %plan.iface_id, %warning, "a route of the pod is left out");
+        }
         match self.make(attach, &plan).await {
             Ok(()) => Ok(self.answer(attach, &plan)),
             Err(error) => {

@@ -27,7 +27,19 @@ impl Attacher {
         let Ok(ops) = plan_detach(&request.container_id, &request.if_name) else { return Ok(()) };
         let lock = self.locks.of(&request.container_id, &request.if_name);
         let _held = lock.lock().await;
+        if self.belongs_to_another(request) {
+            return Ok(());
+        }
         Ok(self.executor.apply(ops).await?)
+    }
+
+    /// Names hold only some characters of the container id, so two sandboxes may share one. The
+    /// port says whose it is.
+    fn belongs_to_another(&self, request: &Request) -> bool {
+        let Ok(names) = nic_names(&request.container_id, &request.if_name) else { return true };
+        let port = self.executor.vswitch().read(|r| observe_port(r, &names.host));
+        let owner = port.and_then(|p| p.external_ids.get("pod_netns").cloned());
+        owner.is_some_and(|netns| !request.net_ns.is_empty() && *netns != *request.net_ns)
     }
 
     /// CNI CHECK: is everything that ADD made still there?

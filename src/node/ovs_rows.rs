@@ -336,7 +336,8 @@ pub fn port_state(replica: &Replica, name: &str) -> PortState {
         return PortState::Installed;
     }
     match row.text(interface::ERROR) {
-        Some(error) => PortState::Failed(error.clone()),
-        None => PortState::Pending,
+        // vswitchd saw the row before the link, or after a restart; it looks again.
+        Some(error) if !error.contains("No such device") => PortState::Failed(error.clone()),
+        _ => PortState::Pending,
     }
 }

@@ -5,5 +5,7 @@ mod kernel;
 mod kernel_attach;
 mod kernel_firewall;
 
+mod node_cni;
+mod node_rig;
 #[path = "../support/mod.rs"]
 mod support;
