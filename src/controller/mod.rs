@@ -6,3 +6,4 @@ pub mod leader;
 pub mod ledger;
 pub mod reconcile;
 pub mod records;
+pub mod publish;

@@ -19,6 +19,7 @@ mod ovsdb_json;
 mod ovsdb_replica;
 mod schema;
 
+mod publish;
 #[path = "../support/mod.rs"]
 mod support;
 mod watch;

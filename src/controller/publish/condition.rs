@@ -1,0 +1,141 @@
+//! Conditions of Subnets and IPPools from problems. Types and reasons are upstream's; unlike
+//! upstream's, an Error that is over becomes False.
+
+use k8s_openapi::jiff::Timestamp;
+use serde_json::{Value, json};
+
+use crate::{
+    api::{Kind, is_ovn_provider},
+    store::Problem,
+};
+
+/// Kinds whose conditions are written from problems.
+pub fn has_conditions(kind: Kind) -> bool {
+    matches!(kind, Kind::Subnet | Kind::IpPool)
+}
+
+/// Reason of Ready=True; upstream names the last step it took.
+pub fn success_reason(kind: Kind, spec: &Value) -> &'static str {
+    if kind == Kind::IpPool {
+        return "UpdateIPAMSucceeded";
+    }
+    let text = |field: &str| spec[field].as_str().unwrap_or_default();
+    if !is_ovn_provider(text("provider")) {
+        "SetNonOvnSubnetSuccess"
+    } else if text("gatewayType") == "centralized" {
+        "ReconcileCentralizedGatewaySuccess"
+    } else if spec["private"] == true {
+        "SetPrivateLogicalSwitchSuccess"
+    } else {
+        "ResetLogicalSwitchAclSuccess"
+    }
+}
+
+/// A condition without its times.
+struct Verdict {
+    kind: &'static str,
+    status: &'static str,
+    reason: String,
+    message: String,
+}
+
+impl Verdict {
+    fn new(kind: &'static str, status: &'static str, because: (&str, &str)) -> Self {
+        let (reason, message) = (because.0.to_owned(), because.1.to_owned());
+        Verdict { kind, status, reason, message }
+    }
+}
+
+/// The list to store. Equals `old` when nothing but times would change; conditions of other types
+/// stay.
+pub fn conditions(
+    kind: Kind,
+    problems: &[Problem],
+    success: &'static str,
+    old: &Value,
+    now: Timestamp,
+) -> Value {
+    let find = |name: &str| old.as_array().into_iter().flatten().find(|c| c["type"] == name);
+    let failed_before = find("Error").is_some_and(|c| c["status"] != "Unknown");
+    let verdicts = verdicts(kind, problems, success, failed_before);
+    let same = |v: &Verdict| {
+        find(v.kind).is_some_and(|c| {
+            c["status"] == v.status
+                && c["reason"].as_str().unwrap_or_default() == v.reason
+                && c["message"].as_str().unwrap_or_default() == v.message
+        })
+    };
+    if verdicts.iter().all(same) {
+        return old.clone();
+    }
+    let now = now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
+    let ours = |c: &&Value| verdicts.iter().any(|v| c["type"] == v.kind);
+    let others = old.as_array().into_iter().flatten().filter(|c| !ours(c)).cloned();
+    let written = verdicts.iter().map(|verdict| match find(verdict.kind) {
+        Some(unchanged) if same(verdict) => unchanged.clone(),
+        before => written(verdict, before, &now),
+    });
+    Value::Array(written.chain(others).collect())
+}
+
+fn written(verdict: &Verdict, before: Option<&Value>, now: &str) -> Value {
+    let since = before.filter(|c| c["status"] == verdict.status);
+    let since = since.and_then(|c| c["lastTransitionTime"].as_str()).unwrap_or(now);
+    let mut condition = json!({
+        "type": verdict.kind,
+        "status": verdict.status,
+        "reason": verdict.reason,
+        "lastUpdateTime": now,
+        "lastTransitionTime": since,
+    });
+    if !verdict.message.is_empty() {
+        condition["message"] = json!(verdict.message);
+    }
+    condition
+}
+
+fn verdicts(
+    kind: Kind,
+    problems: &[Problem],
+    success: &'static str,
+    failed_before: bool,
+) -> Vec<Verdict> {
+    // A wrong object first: what else is wrong follows from it.
+    let worst = problems.iter().find(|p| p.reason == "ValidateLogicalSwitchFailed");
+    let worst = worst.or_else(|| problems.first());
+    let (ready, validated, error) = match worst {
+        None => {
+            let because = (success, "");
+            let error = match failed_before {
+                true => Verdict::new("Error", "False", because),
+                false => Verdict::new("Error", "Unknown", ("Init", "Not Observed")),
+            };
+            (
+                Verdict::new("Ready", "True", because),
+                Verdict::new("Validated", "True", because),
+                error,
+            )
+        }
+        Some(problem) => {
+            let messages = problems.iter().filter(|p| p.reason == problem.reason);
+            let message = messages.map(|p| p.message.as_str()).collect::<Vec<_>>().join("; ");
+            let because = (problem.reason, message.as_str());
+            let valid = problem.reason != "ValidateLogicalSwitchFailed";
+            let validated = match valid {
+                true => Verdict::new("Validated", "True", (problem.reason, "")),
+                false => Verdict::new("Validated", "False", because),
+            };
+            // No gateway chosen yet is a state, not an error (upstream's success path).
+            let error = match problem.reason == "NoReadyGateway" {
+                true if failed_before => Verdict::new("Error", "False", because),
+                true => Verdict::new("Error", "Unknown", ("Init", "Not Observed")),
+                false => Verdict::new("Error", "True", because),
+            };
+            (Verdict::new("Ready", "False", because), validated, error)
+        }
+    };
+    match kind {
+        Kind::Subnet => vec![validated, ready, error],
+        _ => vec![ready, error],
+    }
+}
