@@ -9,3 +9,8 @@ mod node_cni;
 mod node_rig;
 #[path = "../support/mod.rs"]
 mod support;
+mod ovsdb;
+#[path = "../support/ovsdb_server.rs"]
+mod ovsdb_server;
+mod ovsdb_tls;
+mod ovsdb_unixctl;

@@ -1,0 +1,95 @@
+//! TLS towards a real server, with certificates made here. None names the server's address, as
+//! those of `ovs-pki` do not.
+
+use std::{fs, net::TcpListener, path::PathBuf};
+
+use kube_ovn::ovsdb::{
+    client::{Event, Options},
+    endpoint::Endpoint,
+    schema::nb,
+    tls::TlsFiles,
+    wire::ConnectionError,
+};
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
+
+use crate::{
+    ovsdb::Owner,
+    ovsdb_server::{Folder, OvsdbServer},
+};
+
+/// Writes `ca.pem`, `NAME.pem` and `NAME.key` for each name.
+fn make_certificates(folder: &Folder, names: &[&str]) {
+    let mut params = CertificateParams::new(Vec::new()).unwrap();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.distinguished_name.push(DnType::CommonName, "authority");
+    let key = KeyPair::generate().unwrap();
+    let authority = params.self_signed(&key).unwrap();
+    fs::write(folder.0.join("ca.pem"), authority.pem()).unwrap();
+    let issuer = Issuer::new(params, key);
+    for name in names {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::new(vec![format!("{name}.invalid")]).unwrap();
+        params.distinguished_name.push(DnType::CommonName, *name);
+        let leaf = params.signed_by(&key, &issuer).unwrap();
+        fs::write(folder.0.join(format!("{name}.pem")), leaf.pem()).unwrap();
+        fs::write(folder.0.join(format!("{name}.key")), key.serialize_pem()).unwrap();
+    }
+}
+
+fn files(folder: &Folder, authority: &Folder) -> TlsFiles {
+    let file = |name: &str| -> PathBuf { folder.0.join(name) };
+    TlsFiles {
+        key: file("client.key"),
+        certificate: file("client.pem"),
+        authority: authority.0.join("ca.pem"),
+    }
+}
+
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+async fn refused(options: Options) -> ConnectionError {
+    let mut owner = Owner::new(options);
+    match owner.event().await {
+        Event::Disconnected { reason } => reason,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn both_sides_check_the_chain_and_the_client_no_name() {
+    let (pki, foreign) = (Folder::new(), Folder::new());
+    make_certificates(&pki, &["server", "client"]);
+    make_certificates(&foreign, &["client"]);
+    let port = free_port();
+    let path = |name: &str| pki.0.join(name).display().to_string();
+    let server = OvsdbServer::standalone_with(
+        &nb::DATABASE,
+        &[
+            format!("--remote=pssl:{port}:127.0.0.1"),
+            format!("--private-key={}", path("server.key")),
+            format!("--certificate={}", path("server.pem")),
+            format!("--ca-cert={}", path("ca.pem")),
+        ],
+    );
+    let endpoint: Endpoint = format!("ssl:[127.0.0.1]:{port}").parse().unwrap();
+    let options = |tls| Options { tls, ..Options::new(&nb::DATABASE, vec![endpoint.clone()]) };
+
+    let mut owner = Owner::new(options(Some(files(&pki, &pki))));
+    owner.connected().await;
+    owner.global().await.unwrap();
+    owner.drain();
+    assert_eq!(owner.replica.len(&nb::NB_GLOBAL), 1, "{}", server.log());
+
+    let unknown_server = refused(options(Some(files(&pki, &foreign)))).await;
+    assert!(unknown_server.to_string().contains("invalid peer certificate"), "{unknown_server}");
+    let unknown_client = refused(options(Some(files(&foreign, &pki)))).await;
+    assert!(
+        matches!(unknown_client, ConnectionError::Connect { .. } | ConnectionError::Read { .. }),
+        "{unknown_client}"
+    );
+    assert!(matches!(refused(options(None)).await, ConnectionError::NoTlsFiles { .. }));
+    let missing = refused(options(Some(files(&Folder::new(), &pki)))).await;
+    assert!(matches!(missing, ConnectionError::Tls { .. }), "{missing}");
+}
