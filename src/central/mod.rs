@@ -1,1 +1,16 @@
-//! ovn-central and ovs containers: start, health, leader labels, backup and repair.
+//! The ovn-central and ovs containers: servers, northd, vswitchd and ovn-controller are started,
+//! watched and repaired here. Decisions are pure ([`decide`], [`arguments`], [`status`]); no shell
+//! is involved anywhere.
+
+pub mod arguments;
+pub mod config;
+pub mod database;
+pub mod dbfile;
+pub mod decide;
+pub mod files;
+pub mod members;
+pub mod options;
+pub mod rpc;
+pub mod status;
+pub mod supervise;
+pub mod upkeep;

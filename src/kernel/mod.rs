@@ -12,6 +12,7 @@ mod link;
 mod monitor;
 mod netlink;
 pub mod netns;
+pub mod process;
 mod program;
 mod route;
 pub mod sysctl;

@@ -1,0 +1,57 @@
+//! Asks the servers of the cluster what they hold.
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
+
+use futures::future::join_all;
+
+use super::{
+    config::{Paths, Role, Transport},
+    database::Central,
+    decide::Peer,
+    rpc::{Rpc, RpcError, Target},
+    status::{self, Serving},
+};
+
+const LIMIT: Duration = Duration::from_secs(3);
+
+/// Asks all other members at once, in the order of NODE_IPS.
+pub async fn observe(central: &Central, role: Role) -> Vec<Peer> {
+    let peers = central.config.peers().map(|ip| async move {
+        match observe_member(central, role, ip).await {
+            Ok(serving) => Peer::from(serving),
+            Err(error) => {
+                tracing::debug!(database = role.database(), %ip, %error, "member is silent");
+                Peer::Unreachable
+            }
+        }
+    });
+    join_all(peers).await
+}
+
+/// What one member serves; `None` when it has no such database.
+pub async fn observe_member(
+    central: &Central,
+    role: Role,
+    ip: IpAddr,
+) -> Result<Option<Serving>, RpcError> {
+    let address = SocketAddr::new(ip, central.config.ports(role).client);
+    let target = match (central.config.transport, &central.tls) {
+        (Transport::Tls, Some(tls)) => Target::Tls(address, tls.clone()),
+        _ => Target::Tcp(address),
+    };
+    query(&target, role).await
+}
+
+/// What the server of this container serves.
+pub async fn observe_local(paths: &Paths, role: Role) -> Result<Option<Serving>, RpcError> {
+    query(&Target::Unix(paths.socket(role)), role).await
+}
+
+async fn query(target: &Target, role: Role) -> Result<Option<Serving>, RpcError> {
+    let mut rpc = Rpc::connect(target, LIMIT).await?;
+    let results = rpc.transact("_Server", vec![status::select_database(role.database())]).await?;
+    Ok(results.first().and_then(status::parse_database))
+}
