@@ -20,12 +20,7 @@ pub enum Served {
 /// Listeners stand in here and not in Connection rows: so the inactivity probe reaches them in
 /// raft mode too (upstream BUG: its Local_Config rows lack it), and a database that was taken over
 /// from another mode brings no listener of its own.
-pub fn server_config(
-    config: &CentralConfig,
-    paths: &Paths,
-    role: Role,
-    served: Served,
-) -> Value {
+pub fn server_config(config: &CentralConfig, paths: &Paths, role: Role, served: Served) -> Value {
     let mut remotes = Map::new();
     remotes.insert(format!("punix:{}", paths.socket(role).display()), json!({}));
     for ip in &config.listen {

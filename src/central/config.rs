@@ -2,7 +2,7 @@
 
 use std::{net::IpAddr, path::PathBuf, time::Duration};
 
-use crate::net::parse_ip;
+use crate::{net::parse_ip, ovsdb::tls::TlsFiles};
 
 /// A setting that cannot be used: names the variable, its value and the remedy.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -103,6 +103,14 @@ impl Paths {
             logs: path("/var/log/ovn"),
             tls: path("/var/run/tls"),
             schemas: PathBuf::from("/usr/share/ovn"),
+        }
+    }
+
+    pub fn tls_files(&self) -> TlsFiles {
+        TlsFiles {
+            key: self.tls.join("key"),
+            certificate: self.tls.join("cert"),
+            authority: self.tls.join("cacert"),
         }
     }
 
@@ -345,7 +353,10 @@ mod tests {
         .unwrap();
         assert!(!config.is_first());
         assert_eq!(config.raft_address(Role::Southbound), "ssl:[fd00::2]:6644");
-        assert_eq!(config.raft_peers(Role::Northbound), ["ssl:[fd00::1]:6643", "ssl:[fd00::3]:6643"]);
+        assert_eq!(
+            config.raft_peers(Role::Northbound),
+            ["ssl:[fd00::1]:6643", "ssl:[fd00::3]:6643"]
+        );
         assert_eq!(config.listen.len(), 2);
         assert_eq!(
             config.client_addresses(Role::Northbound, &Paths::system()),

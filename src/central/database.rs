@@ -13,7 +13,7 @@ use super::{
     files::{self, FileError, FileMaker},
     members,
     rpc::{self, RpcError},
-    supervise::{Backoff, StopSignal, is_stopping, pause, stop_daemon, stopped},
+    supervise::{Backoff, Control, StopSignal, is_stopping, pause, stop_daemon, stopped},
     upkeep::{Finding, Upkeep},
 };
 use crate::kernel::process::{Daemon, Launcher, ProcessError};
@@ -46,8 +46,6 @@ pub struct Central {
     pub config: CentralConfig,
     pub paths: Paths,
     pub launcher: Launcher,
-    /// Present with `Transport::Tls`.
-    pub tls: Option<Arc<rustls::ClientConfig>>,
 }
 
 /// Runs one database server until the stop signal; every failure is logged and tried again.
@@ -235,7 +233,9 @@ impl Server {
         let deadline = Instant::now() + SERVE_LIMIT;
         let mut stop = self.stop.clone();
         while Instant::now() < deadline {
-            if members::observe_local(&self.central.paths, self.role).await.is_ok_and(|s| s.is_some())
+            if members::observe_local(&self.central.paths, self.role)
+                .await
+                .is_ok_and(|s| s.is_some())
             {
                 return Ok(());
             }
@@ -328,8 +328,8 @@ impl Server {
     /// Stops the server. A clustered one hands its leadership over as it exits.
     async fn end(&mut self) {
         if let Some(mut daemon) = self.daemon.take() {
-            let control = self.central.paths.control(self.role);
-            stop_daemon(&mut daemon, Some(&control), &["exit"]).await;
+            let control = Control::Socket(self.central.paths.control(self.role));
+            stop_daemon(&mut daemon, &control, &["exit"]).await;
         }
     }
 }

@@ -142,7 +142,9 @@ mod tests {
 
     #[test]
     fn damaged_files_name_the_reason() {
-        for text in ["", "junk\n", "OVSDB JSON 5 x\n{\"nam", "OVSDB CLUSTER 99 x\n{}", "OVSDB X 1 y\n"] {
+        for text in
+            ["", "junk\n", "OVSDB JSON 5 x\n{\"nam", "OVSDB CLUSTER 99 x\n{}", "OVSDB X 1 y\n"]
+        {
             assert!(matches!(parse(text), Local::Unusable(_)), "{text:?}");
         }
         let other = r#"{"name":"OVN_Southbound","tables":{}}"#;

@@ -317,7 +317,8 @@ mod tests {
     #[test]
     fn a_joining_file_is_kept_while_it_asks_a_member() {
         let asks = |remote: &str| Local::Joining(header(US, &[remote]));
-        let case = Case::of(asks("tcp:[10.0.0.2]:6643"), vec![Peer::Unreachable, Peer::Unreachable]);
+        let case =
+            Case::of(asks("tcp:[10.0.0.2]:6643"), vec![Peer::Unreachable, Peer::Unreachable]);
         assert_eq!(case.decide(), Decision::Start);
         let case = Case::of(asks("tcp:[10.9.9.9]:6643"), vec![member("c1", true), Peer::Blank]);
         assert_eq!(case.decide(), Decision::Join { cluster: Some("c1".into()) });

@@ -205,7 +205,14 @@ fn with_stale_ids(
     };
     let cluster_id = cluster.map(str::to_owned).or(saved.map(|h| h.cluster_id.clone()))?;
     let peers = saved.map(|header| header.peers.clone()).unwrap_or_default();
-    Some(SavedHeader { server_id, name, local_address: address.to_owned(), cluster_id, peers, stale })
+    Some(SavedHeader {
+        server_id,
+        name,
+        local_address: address.to_owned(),
+        cluster_id,
+        peers,
+        stale,
+    })
 }
 
 #[cfg(test)]

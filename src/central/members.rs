@@ -1,9 +1,6 @@
 //! Asks the servers of the cluster what they hold.
 
-use std::{
-    net::{IpAddr, SocketAddr},
-    time::Duration,
-};
+use std::{net::IpAddr, time::Duration};
 
 use futures::future::join_all;
 
@@ -11,9 +8,10 @@ use super::{
     config::{Paths, Role, Transport},
     database::Central,
     decide::Peer,
-    rpc::{Rpc, RpcError, Target},
+    rpc::{Rpc, RpcError},
     status::{self, Serving},
 };
+use crate::ovsdb::endpoint::Endpoint;
 
 const LIMIT: Duration = Duration::from_secs(3);
 
@@ -37,21 +35,20 @@ pub async fn observe_member(
     role: Role,
     ip: IpAddr,
 ) -> Result<Option<Serving>, RpcError> {
-    let address = SocketAddr::new(ip, central.config.ports(role).client);
-    let target = match (central.config.transport, &central.tls) {
-        (Transport::Tls, Some(tls)) => Target::Tls(address, tls.clone()),
-        _ => Target::Tcp(address),
+    let (host, port) = (ip.to_string(), central.config.ports(role).client);
+    let target = match central.config.transport {
+        Transport::Tls => Endpoint::Ssl { host, port },
+        Transport::Plain => Endpoint::Tcp { host, port },
     };
-    query(&target, role).await
+    query(Rpc::connect(&target, Some(&central.paths.tls_files()), LIMIT).await?, role).await
 }
 
 /// What the server of this container serves.
 pub async fn observe_local(paths: &Paths, role: Role) -> Result<Option<Serving>, RpcError> {
-    query(&Target::Unix(paths.socket(role)), role).await
+    query(Rpc::local(&paths.socket(role), LIMIT).await?, role).await
 }
 
-async fn query(target: &Target, role: Role) -> Result<Option<Serving>, RpcError> {
-    let mut rpc = Rpc::connect(target, LIMIT).await?;
+async fn query(mut rpc: Rpc, role: Role) -> Result<Option<Serving>, RpcError> {
     let results = rpc.transact("_Server", vec![status::select_database(role.database())]).await?;
     Ok(results.first().and_then(status::parse_database))
 }

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::{
     config::{CentralConfig, Role},
     database::Central,
-    rpc::{Rpc, RpcError, Target},
+    rpc::{Rpc, RpcError},
 };
 
 const LIMIT: Duration = Duration::from_secs(10);
@@ -21,8 +21,7 @@ pub async fn write(central: &Central, role: Role) -> Result<(), RpcError> {
     if role == Role::Southbound {
         return Ok(());
     }
-    let target = Target::Unix(central.paths.socket(role));
-    let mut rpc = Rpc::connect(&target, LIMIT).await?;
+    let mut rpc = Rpc::local(&central.paths.socket(role), LIMIT).await?;
     let select = json!({"op": "select", "table": "NB_Global", "columns": ["_uuid", "options"],
                         "where": []});
     let results = rpc.transact(role.database(), vec![select]).await?;
@@ -74,10 +73,7 @@ fn map(entries: &BTreeMap<String, String>) -> Value {
 fn parse_map(value: &Value) -> BTreeMap<String, String> {
     let pairs = value.as_array().and_then(|a| a.get(1)?.as_array()).cloned().unwrap_or_default();
     let text = |v: Option<&Value>| v.and_then(Value::as_str).map(str::to_owned);
-    pairs
-        .iter()
-        .filter_map(|pair| Some((text(pair.get(0))?, text(pair.get(1))?)))
-        .collect()
+    pairs.iter().filter_map(|pair| Some((text(pair.get(0))?, text(pair.get(1))?))).collect()
 }
 
 #[cfg(test)]
@@ -99,8 +95,12 @@ mod tests {
         let keys: Vec<String> = plan(&config, &BTreeMap::new()).into_keys().collect();
         assert_eq!(
             keys,
-            ["inactivity_probe", "northd_probe_interval", "use_logical_dp_groups",
-             "version_compatibility"]
+            [
+                "inactivity_probe",
+                "northd_probe_interval",
+                "use_logical_dp_groups",
+                "version_compatibility"
+            ]
         );
     }
 
@@ -118,8 +118,14 @@ mod tests {
 
     #[test]
     fn options_of_others_and_of_administrators_stay() {
-        let present = parse_map(&json!(["map", [["use_logical_dp_groups", "false"],
-            ["inactivity_probe", "180000"], ["northd_probe_interval", "1"]]]));
+        let present = parse_map(&json!([
+            "map",
+            [
+                ["use_logical_dp_groups", "false"],
+                ["inactivity_probe", "180000"],
+                ["northd_probe_interval", "1"]
+            ]
+        ]));
         let changes = plan(&config(&[]), &present);
         assert_eq!(map(&changes), json!(["map", [["northd_probe_interval", "5000"]]]));
     }

@@ -192,7 +192,10 @@ Role: leader\nTerm: 2\nLeader: self\nElection timer: 1000\nConnections:\nServers
             "cid": ["uuid", "c"], "sid": ["uuid", "s"]}]});
         let serving = parse_database(&result);
         assert_eq!(serving.as_ref().and_then(|s| s.cluster.clone()), Some("c".into()));
-        assert_eq!(Peer::from(serving), Peer::Member { cluster: Some("c".into()), connected: true });
+        assert_eq!(
+            Peer::from(serving),
+            Peer::Member { cluster: Some("c".into()), connected: true }
+        );
         assert_eq!(Peer::from(parse_database(&json!({"rows": []}))), Peer::Blank);
         let joining = json!({"rows": [{"model": "clustered", "cid": ["set", []]}]});
         assert_eq!(parse_database(&joining).unwrap().cluster, None);

@@ -1,9 +1,6 @@
 //! Keeps daemons running: restart with back-off, orderly stop.
 
-use std::{
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::{path::PathBuf, time::Duration};
 
 use tokio::{sync::watch, time::Instant};
 
@@ -88,8 +85,8 @@ pub async fn supervise(launcher: Launcher, program: Program, mut stop: StopSigna
                         tracing::warn!(daemon = program.name, status, "ended, will be restarted");
                     }
                     () = stopped(&mut stop) => {
-                        let control = rpc::control_of_pidfile(&program.pidfile);
-                        stop_daemon(&mut daemon, control.as_deref(), program.exit).await;
+                        let control = Control::Pidfile(program.pidfile.clone());
+                        stop_daemon(&mut daemon, &control, program.exit).await;
                     }
                 }
             }
@@ -100,13 +97,24 @@ pub async fn supervise(launcher: Launcher, program: Program, mut stop: StopSigna
     }
 }
 
+/// How the control socket of a daemon is found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Control {
+    Socket(PathBuf),
+    Pidfile(PathBuf),
+}
+
 /// Ends a daemon: its control command, SIGTERM after 5 s, SIGKILL after 10 s more.
-pub async fn stop_daemon(daemon: &mut Daemon, control: Option<&Path>, exit: &[&str]) {
+pub async fn stop_daemon(daemon: &mut Daemon, control: &Control, exit: &[&str]) {
+    let limit = Duration::from_secs(2);
     let asked = match (control, exit.split_first()) {
-        (Some(control), Some((command, arguments))) => {
-            rpc::control(control, command, arguments, Duration::from_secs(2)).await.is_ok()
+        (_, None) => false,
+        (Control::Socket(path), Some((command, arguments))) => {
+            rpc::control(path, command, arguments, limit).await.is_ok()
         }
-        _ => false,
+        (Control::Pidfile(path), Some((command, arguments))) => {
+            rpc::control_daemon(path, command, arguments, limit).await.is_ok()
+        }
     };
     if asked && tokio::time::timeout(TERM_AFTER, daemon.wait()).await.is_ok() {
         return;

@@ -10,7 +10,7 @@ use super::{
     database::{Central, DatabaseError},
     dbfile::{self, SavedHeader},
     files, members, options,
-    rpc::{self, Rpc, Target},
+    rpc::{self, Rpc},
     status::{self, ClusterStatus, Serving},
 };
 
@@ -98,8 +98,12 @@ impl<'a> Upkeep<'a> {
         let mut done = true;
         for stale in status.stale(&recorded) {
             done = false;
-            tracing::warn!(database = name, server = stale.id, address = stale.address,
-                "kicking the server of our lost file");
+            tracing::warn!(
+                database = name,
+                server = stale.id,
+                address = stale.address,
+                "kicking the server of our lost file"
+            );
             self.control("cluster/kick", &[name, &stale.id]).await?;
         }
         let kept = if done { Vec::new() } else { recorded };
@@ -125,8 +129,8 @@ impl<'a> Upkeep<'a> {
             .map_err(|source| DatabaseError::Read { path: path.clone(), source })?;
         let schema: Value = serde_json::from_slice(&text)
             .map_err(|e| DatabaseError::Read { path, source: std::io::Error::other(e) })?;
-        let target = Target::Unix(self.central.paths.socket(self.role));
-        let mut rpc = Rpc::connect(&target, CONVERT_LIMIT).await?;
+        let socket = self.central.paths.socket(self.role);
+        let mut rpc = Rpc::local(&socket, CONVERT_LIMIT).await?;
         let served = rpc.call("get_schema", json!([self.role.database()])).await?;
         if version(&schema) <= version(&served) {
             return Ok(());

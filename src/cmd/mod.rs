@@ -7,7 +7,6 @@
 //!
 //! A new applet: one file here with a `pub const APPLET: Applet`, one line in [`APPLETS`].
 
-mod central;
 mod cni;
 mod controller;
 pub mod controller_options;
@@ -16,7 +15,12 @@ pub mod daemon_options;
 pub mod flags;
 mod leader_checker;
 pub mod options;
+mod ovn_healthcheck;
+mod ovs_healthcheck;
 pub mod runtime;
+mod start_db;
+mod start_ovs;
+mod uninstall_ovs;
 
 use std::{ffi::OsString, path::Path, process::ExitCode};
 
@@ -49,11 +53,12 @@ pub const APPLETS: &[Applet] = &[
     daemon::APPLET,
     daemon::START,
     cni::INSTALL,
-    central::START_DB,
-    central::START_OVS,
-    central::OVN_HEALTH,
-    central::OVS_HEALTH,
+    start_db::APPLET,
+    start_ovs::APPLET,
+    ovn_healthcheck::APPLET,
+    ovs_healthcheck::APPLET,
     leader_checker::APPLET,
+    uninstall_ovs::APPLET,
 ];
 
 /// A wrong value on the command line or in the environment: flag, value and remedy in one line.

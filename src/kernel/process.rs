@@ -4,11 +4,13 @@
 //! so its log lines reach the container log even when this process is gone.
 
 use std::{
+    collections::BTreeSet,
     ffi::OsString,
     fs::File,
     io,
     path::{Path, PathBuf},
     process::{ExitStatus, Stdio},
+    sync::{Mutex, PoisonError},
     time::Duration,
 };
 
@@ -18,6 +20,26 @@ use tokio::process::{Child, Command};
 /// Where programs are looked for when PATH of the container lacks their directory.
 const DIRECTORIES: [&str; 6] =
     ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"];
+
+/// Children that somebody waits for; [`reap_orphans`] leaves them alone.
+static AWAITED: Mutex<BTreeSet<i32>> = Mutex::new(BTreeSet::new());
+
+/// Keeps a process id in [`AWAITED`] while it lives.
+#[derive(Debug)]
+struct Awaited(i32);
+
+impl Awaited {
+    fn new(pid: i32) -> Self {
+        AWAITED.lock().unwrap_or_else(PoisonError::into_inner).insert(pid);
+        Awaited(pid)
+    }
+}
+
+impl Drop for Awaited {
+    fn drop(&mut self) {
+        AWAITED.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.0);
+    }
+}
 
 #[derive(Debug, thiserror::Error)]
 pub enum ProcessError {
@@ -104,6 +126,7 @@ impl Launcher {
         command.stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
         let child =
             command.spawn().map_err(|source| ProcessError::Start { program: program(), source })?;
+        let _awaited = child.id().and_then(|id| i32::try_from(id).ok()).map(Awaited::new);
         let output = tokio::time::timeout(limit, child.wait_with_output())
             .await
             .map_err(|_| ProcessError::TooLong { program: program(), seconds: limit.as_secs() })?
@@ -130,7 +153,7 @@ impl Launcher {
         let child = command.process_group(0).spawn().map_err(failed)?;
         let pid = child.id().and_then(|id| i32::try_from(id).ok());
         let pid = pid.ok_or_else(|| failed(io::Error::other("ended at once")))?;
-        Ok(Daemon { pid, child })
+        Ok(Daemon { pid, child, _awaited: Awaited::new(pid) })
     }
 }
 
@@ -139,6 +162,7 @@ impl Launcher {
 pub struct Daemon {
     pub pid: i32,
     child: Child,
+    _awaited: Awaited,
 }
 
 impl Daemon {
@@ -175,18 +199,18 @@ pub fn command_name(pid: i32) -> Option<String> {
     Some(name.trim_end().to_owned())
 }
 
-/// Reaps orphans that were handed to us as process 1 of a container; `ours` are left to their
-/// [`Daemon`]. Returns how many were reaped.
-pub fn reap_orphans(ours: &[i32]) -> usize {
+/// Reaps orphans that were handed to us as process 1 of a container; our own children are left to
+/// whoever waits for them. Returns how many were reaped.
+pub fn reap_orphans() -> usize {
     if std::process::id() != 1 {
         return 0;
     }
     let Ok(entries) = std::fs::read_dir("/proc") else { return 0 };
     let pids = entries.flatten().filter_map(|e| e.file_name().to_str()?.parse::<i32>().ok());
-    let zombies = pids.filter(|pid| !ours.contains(pid) && is_zombie_of_init(*pid));
-    let reaped = zombies.filter(|pid| {
-        wait::waitpid(Pid::from_raw(*pid), Some(wait::WaitPidFlag::WNOHANG)).is_ok()
-    });
+    let awaited = AWAITED.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    let zombies = pids.filter(|pid| !awaited.contains(pid) && is_zombie_of_init(*pid));
+    let reaped = zombies
+        .filter(|pid| wait::waitpid(Pid::from_raw(*pid), Some(wait::WaitPidFlag::WNOHANG)).is_ok());
     reaped.count()
 }
 
