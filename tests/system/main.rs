@@ -1,6 +1,7 @@
 //! System tests: real servers and the real kernel, in temporary folders and namespaces of their
 //! own. Needs root. A test that cannot run fails.
 
+mod central;
 mod kernel;
 mod kernel_attach;
 mod kernel_firewall;
@@ -14,3 +15,4 @@ mod ovsdb;
 mod ovsdb_server;
 mod ovsdb_tls;
 mod ovsdb_unixctl;
+mod ovn;
