@@ -171,7 +171,7 @@ fn decide_without_data(s: &Situation) -> Decision {
     }
     // A damaged file of ours is no vote for "nothing was ever here".
     let ours = usize::from(*s.local == Local::Missing);
-    let majority = (s.others.len() + 1) / 2 + 1;
+    let majority = s.others.len().div_ceil(2) + 1;
     match s.patience {
         Patience::Exhausted if blank + ours >= majority => Decision::Bootstrap(Contents::Schema),
         _ => Decision::Wait("cannot rule out that silent members hold a cluster"),

@@ -73,7 +73,7 @@ pub fn move_aside(path: &Path) -> Result<Option<PathBuf>, FileError> {
 /// `true` when the filesystem of a directory has no room for a write.
 pub fn is_disk_full(directory: &Path) -> bool {
     nix::sys::statvfs::statvfs(directory)
-        .is_ok_and(|s| s.blocks_available() as u64 * s.fragment_size() as u64 <= DISK_RESERVE)
+        .is_ok_and(|s| s.blocks_available() * s.fragment_size() <= DISK_RESERVE)
 }
 
 /// Makes the database files that a decision asks for.

@@ -13,10 +13,9 @@ pub fn rotate(directory: &Path) {
     let Ok(entries) = fs::read_dir(directory) else { return };
     for path in entries.flatten().map(|entry| entry.path()) {
         let is_log = path.extension().is_some_and(|e| e == "log");
-        if is_log && path.metadata().is_ok_and(|m| m.len() > LIMIT) {
-            if let Err(error) = rotate_file(&path) {
-                tracing::warn!(file = %path.display(), %error, "log file not rotated");
-            }
+        let is_large = is_log && path.metadata().is_ok_and(|m| m.len() > LIMIT);
+        if is_large && let Err(error) = rotate_file(&path) {
+            tracing::warn!(file = %path.display(), %error, "log file not rotated");
         }
     }
 }

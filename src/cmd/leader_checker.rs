@@ -9,7 +9,7 @@ use clap::ArgMatches;
 use super::{
     Applet, Usage,
     flags::{self, Flag, Given, Support},
-    runtime,
+    options, runtime,
 };
 use crate::{
     central::{
@@ -18,6 +18,7 @@ use crate::{
         leader::{self, Plan, PodName},
     },
     kernel::process::Launcher,
+    telemetry,
 };
 
 pub const APPLET: Applet = Applet {
@@ -48,6 +49,7 @@ fn run(matches: &ArgMatches) -> anyhow::Result<ExitCode> {
         tracing::warn!("{note}");
     }
     let given = Given(matches);
+    telemetry::log::init(&options::log_options(&given)?)?;
     let (central, plan) = configure(given)?;
     runtime::block_on(async move {
         let (ask, stop) = tokio::sync::watch::channel(false);

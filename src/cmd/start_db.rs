@@ -14,6 +14,7 @@ use crate::{
         start_db::{self, Labels},
     },
     kernel::process::Launcher,
+    telemetry::{self, LogOptions},
 };
 
 pub const APPLET: Applet = Applet {
@@ -48,6 +49,7 @@ fn command() -> clap::Command {
 
 fn run(_: &ArgMatches) -> anyhow::Result<ExitCode> {
     let config = CentralConfig::parse(&process_environment).map_err(|e| Usage(e.to_string()))?;
+    telemetry::log::init(&LogOptions::default())?;
     guard::check_kernel()?;
     private_files();
     runtime::block_on(async move {

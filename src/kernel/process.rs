@@ -5,7 +5,6 @@
 
 use std::{
     collections::BTreeSet,
-    ffi::OsString,
     fs::File,
     io,
     path::{Path, PathBuf},
@@ -223,7 +222,7 @@ fn is_zombie_of_init(pid: i32) -> bool {
 }
 
 fn find_program(name: &str) -> Result<PathBuf, ProcessError> {
-    let path = std::env::var_os("PATH").unwrap_or_else(OsString::new);
+    let path = std::env::var_os("PATH").unwrap_or_default();
     let extra = DIRECTORIES.iter().map(PathBuf::from);
     std::env::split_paths(&path)
         .chain(extra)

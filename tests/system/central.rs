@@ -87,11 +87,6 @@ impl Container {
         ovn::pids_below(&self.central.paths.run)
     }
 
-    fn server_pid(&self, role: Role) -> i32 {
-        let text = fs::read_to_string(self.central.paths.pidfile(role)).unwrap();
-        text.trim().parse().unwrap()
-    }
-
     fn serving(&self, role: Role) -> Option<Serving> {
         block_on(members::observe_local(&self.central.paths, role)).ok().flatten()
     }

@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 
 /// A tree with `usr/share/{ovn,openvswitch}`.
 pub fn rootfs() -> PathBuf {
-    let cache = std::env::var("SANDBOX_CACHE")
-        .unwrap_or_else(|_| "/var/cache/kube-ovn-sandbox".to_owned());
+    let cache =
+        std::env::var("SANDBOX_CACHE").unwrap_or_else(|_| "/var/cache/kube-ovn-sandbox".to_owned());
     let path = Path::new(&cache).join("ovn-rootfs");
     assert!(path.is_dir(), "{} is missing; packaging/sandbox/rootfs makes it", path.display());
     path
