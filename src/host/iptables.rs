@@ -54,12 +54,16 @@ impl Tables {
 }
 
 /// The batch from an `iptables-save` listing (with or without counters) to `wanted`; "" = none.
-/// Each table in it is applied as a whole or not at all.
+/// Each table in it is applied as a whole or not at all. A table that the listing could not show
+/// (somebody used nft(8) features in it) is left alone: unseen rules would be added for ever.
 pub fn diff_tables(wanted: &Tables, listing: &str) -> String {
     let seen = parse(listing);
     let empty = BTreeMap::new();
     let mut batch = String::new();
     for (name, table) in wanted.each() {
+        if listing.contains(&format!("# Table `{name}' is incompatible")) {
+            continue;
+        }
         diff_table(&mut batch, name, table, seen.get(name).unwrap_or(&empty));
     }
     batch

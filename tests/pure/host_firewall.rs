@@ -474,3 +474,12 @@ fn equal_rules_in_another_spelling_need_no_operation() {
         .replace("[0:0] -A", "-A");
     assert_eq!(diff_tables(&tables, &seen), "");
 }
+
+/// iptables-nft-save cannot print a table with native nft rules; what is unseen is not judged.
+#[test]
+fn incompatible_table_is_left_alone() {
+    let tables = tables(&v4_node(), Family::V4);
+    let seen = "# Table `nat' is incompatible, use 'nft' tool.\n";
+    let batch = diff_tables(&tables, seen);
+    assert!(!batch.contains("*nat") && batch.contains("*filter"), "{batch}");
+}

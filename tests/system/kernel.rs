@@ -183,8 +183,9 @@ fn checksum_offload_is_switched_off() {
     assert!(ethtool::disable_tx_checksum(&pod.place, "nope").unwrap_err().is_missing());
 }
 
+/// Upstream bug 23: a check limited to one try sent nothing.
 #[test]
-fn gateways_answer_and_absent_ones_time_out() {
+fn bug_23_one_probe_is_sent_and_absent_gateways_time_out() {
     let (_node, pod_ns, mut host, mut pod) = joined();
     for (mut ns, link, last) in [(&mut host, "0123456789ab_h", "1"), (&mut pod, "eth0", "5")] {
         let ns = &mut ns;

@@ -1,15 +1,17 @@
 //! Rendered sets and rules on the real kernel: loaded, read back, changed, removed.
 
+use std::{net::UdpSocket, time::Duration};
+
 use kube_ovn::{
     host::{
         Firewall, HostView, NatAction, desired_firewall, diff_sets, diff_tables, parse_counters,
     },
     kernel::{
-        ipset,
+        Netlink, ipset,
         iptables::{self, Backend},
-        netns,
+        netns, sysctl,
     },
-    net::Family,
+    net::{Dad, Family, LinkChange, LinkState, Mac, Route, VethPair},
 };
 
 use crate::{
@@ -241,4 +243,71 @@ fn backend_follows_the_hint_chains() {
     assert_eq!(choose_backend(rules, rules), Backend::Nft);
     // Only the chain in mangle counts.
     assert_eq!(choose_backend("", &hint.replace("mangle", "nat")), Backend::Nft);
+}
+
+/// Joins `outer` to a link `name` in `node`, both ends addressed.
+fn cable(node: &Namespace, outer: &Namespace, name: &str, addresses: [&[&str]; 2]) {
+    let pair = VethPair {
+        host: name.into(),
+        peer: "eth0".into(),
+        peer_place: outer.place.clone(),
+        peer_mac: Mac([2, 0, 0, 0, 0, name.len() as u8]),
+        mtu: None,
+        host_queue_length: 1000,
+    };
+    let mut near = Netlink::open(&node.place).unwrap();
+    near.create_veth(&pair).unwrap();
+    let mut far = Netlink::open(&outer.place).unwrap();
+    let up = LinkChange { state: Some(LinkState::Up), ..LinkChange::default() };
+    far.set_link("eth0", &up).unwrap();
+    for (netlink, link, list) in [(&mut near, name, addresses[0]), (&mut far, "eth0", addresses[1])]
+    {
+        for address in list {
+            netlink.add_address(link, address.parse().unwrap(), Dad::Skip).unwrap();
+        }
+    }
+}
+
+/// Upstream bug 7, with packets: the first matching policy rule decides, and pods without a rule
+/// leave with the node's address.
+#[test]
+fn bug_07_packets_follow_the_first_matching_policy_rule() {
+    let (node, pod, world) = (Namespace::new("n"), Namespace::new("p"), Namespace::new("w"));
+    let pods = ["10.16.0.5/16", "10.19.0.5/16", "10.19.1.5/16"];
+    cable(&node, &pod, "ovn0", [&["10.16.0.1/16", "10.19.0.1/16"], &pods]);
+    cable(&node, &world, "uplink", [&["172.18.0.2/16"], &["172.18.0.100/16"]]);
+    let route =
+        |to: &str, via: &str| Route::via(to.parse().unwrap(), via.parse().unwrap(), &"eth0".into());
+    let mut inner = Netlink::open(&pod.place).unwrap();
+    inner.replace_route(&route("172.18.0.0/16", "10.16.0.1")).unwrap();
+    let mut outer = Netlink::open(&world.place).unwrap();
+    outer.replace_route(&route("10.0.0.0/8", "172.18.0.2")).unwrap();
+    let mut view = v4_node();
+    let mut ruled = seen(overlay("ruled", "10.19.0.0/16"));
+    ruled.nat_policy = vec![
+        policy("aaaaaaaaaaaa", NatAction::Forward, &["10.19.0.0/24"], &["172.18.0.100/32"]),
+        policy("bbbbbbbbbbbb", NatAction::Nat, &["10.19.0.0/16"], &[]),
+    ];
+    view.subnets.push(ruled);
+    netns::enter(&node.place, || {
+        for name in ["all", "ovn0", "uplink"] {
+            sysctl::write(&format!("net.ipv4.conf.{name}.rp_filter"), "0").unwrap();
+        }
+        sysctl::write("net.ipv4.ip_forward", "1").unwrap();
+        reconcile(&desired_firewall(&view), Backend::Nft);
+    })
+    .unwrap();
+    let listener = netns::enter(&world.place, || UdpSocket::bind("172.18.0.100:9999")).unwrap();
+    let listener = listener.unwrap();
+    listener.set_read_timeout(Some(Duration::from_secs(3))).unwrap();
+    for (source, arrives_as) in
+        [("10.16.0.5", "172.18.0.2"), ("10.19.0.5", "10.19.0.5"), ("10.19.1.5", "172.18.0.2")]
+    {
+        let sender = netns::enter(&pod.place, || UdpSocket::bind((source, 0))).unwrap().unwrap();
+        sender.send_to(source.as_bytes(), "172.18.0.100:9999").unwrap();
+        let mut buffer = [0; 64];
+        let (length, from) = listener.recv_from(&mut buffer).unwrap();
+        assert_eq!(&buffer[..length], source.as_bytes());
+        assert_eq!(from.ip().to_string(), arrives_as, "of {source}");
+    }
 }
