@@ -6,13 +6,19 @@
 //! * [`apply`]: the one executor of operations; [`observe`]: dumps for the planner.
 //! * [`cni_server`] -> [`attach`], [`detach`]: one pod NIC per request of the CNI plugin;
 //!   [`resolve`] (pure) says what a request needs or waits for.
-//! * [`reconcile`]: the host loop.
+//! * [`reconcile`]: the host loop; [`health`]: is the join network reachable; [`chassis`]: the
+//!   node's annotation; [`install`]: files of the plugin.
+//! * [`feed`]: what the watches report, as changes of the state.
 
 pub mod apply;
 pub mod attach;
+pub mod chassis;
 pub mod cni_server;
 pub mod detach;
+pub mod feed;
 pub mod gateway;
+pub mod health;
+pub mod install;
 pub mod locks;
 pub mod metrics;
 pub mod observe;

@@ -298,6 +298,12 @@ pub fn datapath(replica: &Replica) -> Option<Datapath> {
     Some(if netdev { Datapath::Netdev } else { Datapath::System })
 }
 
+/// `external_ids:system-id`: the name of this node's chassis.
+pub fn system_id(replica: &Replica) -> Option<Text> {
+    let root = replica.singleton(&vswitch::OPEN_VSWITCH)?;
+    root.entry(open_vswitch::EXTERNAL_IDS, "system-id").cloned()
+}
+
 /// NIC -> the bridge of ours that it is a port of.
 pub fn vendor_bridge_ports(replica: &Replica) -> BTreeMap<Text, Text> {
     let mut found = BTreeMap::new();
