@@ -1,10 +1,47 @@
 //! The node agent: CNI server, host networking, local OVS.
 
-use std::process::ExitCode;
+use std::{
+    path::Path,
+    process::ExitCode,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
+use anyhow::Context;
 use clap::ArgMatches;
+use k8s_openapi::api::core::v1 as core;
+use kube::Client;
+use tokio::{sync::watch, task::JoinSet};
+use tokio_util::sync::CancellationToken;
 
-use super::{Applet, daemon_options};
+use super::{
+    Applet,
+    daemon_options::{self, DaemonOptions, Task, TunnelType},
+    options::Environment,
+    runtime,
+};
+use crate::{
+    api::{Invalid, Node, Pod, Settings, Subnet, crd, parse},
+    host::{Datapath, NetworkType},
+    kernel::{iptables, sysctl},
+    node::{
+        apply::Executor,
+        attach::Attacher,
+        chassis::annotate,
+        cni_server::{Socket, serve},
+        feed::changes,
+        health::{JoinHealth, Reach},
+        install::{Installed, install_conflist},
+        metrics::Metrics,
+        reconcile::{HostConfig, HostLoop, HostStatus},
+        resolve::NodeFacts,
+        service::handler,
+        state::Cluster,
+        vswitch::Vswitch,
+    },
+    store::watch::{Scope, Watches},
+    telemetry::{self, Probes},
+};
 
 pub const APPLET: Applet = Applet {
     name: "kube-ovn-daemon",
@@ -25,6 +62,221 @@ pub const START: Applet = Applet {
     run,
 };
 
-fn run(_: &ArgMatches) -> anyhow::Result<ExitCode> {
-    anyhow::bail!("not in this build")
+/// Lost links and files somebody removed are looked for this often.
+const HOUSEKEEPING: Duration = Duration::from_secs(60);
+
+fn run(matches: &ArgMatches) -> anyhow::Result<ExitCode> {
+    let hostname = nix::unistd::gethostname().context("read the host name")?;
+    let hostname = hostname.to_string_lossy();
+    let options = DaemonOptions::parse(matches, &Environment::current(), &hostname)?;
+    telemetry::log::init(&options.log)?;
+    options.notes.iter().for_each(|note| tracing::info!("{note}"));
+    match options.task {
+        Task::InstallConflist => {
+            conflist(&options)?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Task::Serve => runtime::block_on(serve_node(options)),
+    }
+}
+
+fn conflist(options: &DaemonOptions) -> anyhow::Result<()> {
+    let target = options.conflist.folder.join(&options.conflist.name);
+    if install_conflist(&options.conflist.source, &target)? == Installed::Written {
+        tracing::info!(path = %target.display(), "conflist is installed");
+    }
+    Ok(())
+}
+
+/// A client for the cluster; an empty path means the service account of the pod.
+async fn client(kubeconfig: Option<&Path>) -> anyhow::Result<Client> {
+    let config = match kubeconfig {
+        None => kube::Config::incluster().context("no service account; give --kubeconfig")?,
+        Some(path) => {
+            let file = kube::config::Kubeconfig::read_from(path)
+                .with_context(|| format!("read kubeconfig {}", path.display()))?;
+            kube::Config::from_custom_kubeconfig(file, &Default::default()).await?
+        }
+    };
+    Ok(Client::try_from(config)?)
+}
+
+/// Settings that decide how a Subnet is read; the watch takes a plain function.
+static SETTINGS: OnceLock<Settings> = OnceLock::new();
+
+fn parse_subnet(raw: &crd::Subnet) -> Result<Subnet, Vec<Invalid>> {
+    match SETTINGS.get() {
+        Some(settings) => parse::parse_subnet(raw, settings),
+        None => Err(Vec::new()),
+    }
+}
+
+/// The controller's flags that a node has, and defaults for the rest.
+fn settings(options: &DaemonOptions) -> Settings {
+    Settings {
+        cluster_router: options.cluster_router.as_str().into(),
+        default_subnet: "ovn-default".into(),
+        node_switch: options.node_switch.as_str().into(),
+        service_cidrs: options.service_cidrs,
+        pod_nic_type: "veth-pair".into(),
+        enable_lb: true,
+        keep_vm_ip: true,
+        node_local_dns: Vec::new(),
+        network_type: "geneve".into(),
+        enable_ipsec: false,
+    }
+}
+
+/// The watches of a node. They end when the set is dropped.
+fn watch_cluster(client: Client, node: &str, cluster: &Arc<Cluster>, tasks: &mut JoinSet<()>) {
+    let (mut watches, mut updates) = Watches::new(client);
+    watches.core::<core::Node, Node>(&Scope::ALL, |raw| Ok(parse::parse_node(raw)));
+    watches.core::<core::Pod, Pod>(&Scope::pods_on(node), |raw| Ok(parse::parse_pod(raw)));
+    watches.custom::<crd::Subnet, Subnet>(parse_subnet);
+    let cluster = cluster.clone();
+    tasks.spawn(async move {
+        let _watches = watches;
+        let mut batch = Vec::new();
+        while updates.recv_many(&mut batch, 1024).await > 0 {
+            cluster.apply(batch.drain(..).flat_map(changes));
+        }
+    });
+}
+
+fn host_config(options: &DaemonOptions) -> HostConfig {
+    let tunnel = &options.tunnel;
+    HostConfig {
+        node: options.node_name.as_str().into(),
+        tunnel_interface: tunnel.interfaces.join(",").into(),
+        userspace_interface: tunnel.userspace_interface.as_str().into(),
+        allow_host_masks: tunnel.host_prefix_allowed,
+        pod_ip: tunnel.address,
+        mtu: tunnel.mtu.map_or(0, u32::from),
+        encap_checksum: tunnel.checksum,
+        network_type: match tunnel.kind {
+            TunnelType::Geneve => NetworkType::Geneve,
+            TunnelType::Vxlan => NetworkType::Vxlan,
+        },
+        vxlan_tx_off: !tunnel.vxlan_checksum_offload,
+        cluster_router: options.cluster_router.as_str().into(),
+        service_cidrs: options.service_cidrs.iter().map(|(_, cidr)| *cidr).collect(),
+    }
+}
+
+/// Why the daemon is not ready; the reason is the body of `/readyz`.
+fn readiness(
+    attacher: &Attacher,
+    host: &watch::Receiver<HostStatus>,
+    reach: &watch::Receiver<Reach>,
+) -> Result<(), String> {
+    attacher.status().map_err(|error| error.to_string())?;
+    match &host.borrow().result {
+        None => return Err("the host is not configured yet".to_owned()),
+        Some(Err(problem)) => return Err(problem.clone()),
+        Some(Ok(())) => {}
+    }
+    match *reach.borrow() {
+        Reach::Reachable => Ok(()),
+        _ => Err("the join gateway does not answer on ovn0".to_owned()),
+    }
+}
+
+async fn serve_node(options: DaemonOptions) -> anyhow::Result<ExitCode> {
+    let client = client(options.kubeconfig.as_deref()).await?;
+    let _ = SETTINGS.set(settings(&options));
+    let mut tasks = JoinSet::new();
+    let cluster = Arc::new(Cluster::default());
+    watch_cluster(client.clone(), &options.node_name, &cluster, &mut tasks);
+    let vswitch = Vswitch::connect(&options.ovs_socket);
+    let executor = Executor::new(vswitch.clone());
+    let metrics = Metrics::register(telemetry::metrics::registry(), &options.node_name)?;
+    let (facts, seen_facts) = watch::channel(NodeFacts {
+        node: options.node_name.as_str().into(),
+        datapath: Datapath::System,
+        overlay_mtu: None,
+    });
+    let attacher =
+        Attacher::new(cluster.clone(), executor.clone(), seen_facts, Some(metrics.clone()));
+    let host = HostLoop::new(host_config(&options), cluster.clone(), executor.clone(), facts);
+    let (reach_sender, reach) = watch::channel(Reach::Unknown);
+    let health = JoinHealth {
+        cluster: cluster.clone(),
+        node: options.node_name.as_str().into(),
+        client: Some(client.clone()),
+        reach: reach_sender,
+    };
+    let host_status = host.status.subscribe();
+    let ready = {
+        let (attacher, reach) = (attacher.clone(), reach.clone());
+        Arc::new(move || readiness(&attacher, &host_status, &reach))
+    };
+    let probes = Probes { live: Arc::new(|| Ok(())), ready };
+    let _serving = telemetry::serve(&options.serving, probes, Some(client.clone())).await?;
+    prepare_firewall(executor);
+    let stop = CancellationToken::new();
+    let socket = Socket::bind(&options.cni_socket)?;
+    let served = serve(socket, handler(attacher.clone()), Some(metrics), stop.clone());
+    let server = tokio::spawn(served);
+    let node = options.node_name.as_str().into();
+    tasks.spawn(annotate(client, node, cluster, vswitch));
+    tasks.spawn(health.run());
+    tasks.spawn(housekeeping(options, attacher, reach));
+    let result = tokio::select! {
+        signal = runtime::shutdown() => signal.map(|()| ExitCode::SUCCESS),
+        ended = host.run() => match ended {
+            Ok(()) => Ok(ExitCode::SUCCESS),
+            Err(error) => Err(error.into()),
+        },
+    };
+    // Requests in flight undo themselves; the socket file goes with the server.
+    stop.cancel();
+    let _ = tokio::time::timeout(Duration::from_secs(5), server).await;
+    result
+}
+
+/// Container runtimes set FORWARD to DROP, which would cut off pods of other networks.
+fn prepare_firewall(executor: Executor) {
+    tokio::task::spawn_blocking(move || {
+        let result = executor.backend().and_then(iptables::accept_forward);
+        if let Err(error) = result {
+            tracing::warn!(%error, "the policy of chain FORWARD is left as it is");
+        }
+    });
+}
+
+/// The conflist appears when an ADD can succeed, not before (upstream writes it from an init
+/// container, and pods fail until the daemon is up), and is put back if it vanishes.
+async fn housekeeping(
+    options: DaemonOptions,
+    attacher: Attacher,
+    mut reach: watch::Receiver<Reach>,
+) {
+    let _ = reach.wait_for(|reach| *reach == Reach::Reachable).await;
+    loop {
+        if let Err(error) = conflist(&options) {
+            tracing::error!(%error, "conflist cannot be installed");
+        }
+        match attacher.remove_stale(&Default::default()).await {
+            Ok(ports) if ports.is_empty() => {}
+            Ok(ports) => tracing::info!(?ports, "ports of vanished sandboxes are removed"),
+            Err(error) => tracing::warn!(%error, "ports of vanished sandboxes are not removed"),
+        }
+        tokio::time::sleep(HOUSEKEEPING).await;
+    }
+}
+
+/// Forwarding between pods and the world, per family of the node: `net.ipv4.ip_forward=1` and
+/// `rp_filter=0`, or `net.ipv6.conf.all.forwarding=1`.
+pub(super) fn enable_forwarding(env: &Environment) -> anyhow::Result<()> {
+    let addresses = env.addresses("POD_IPS")?;
+    for (name, value, v4) in [
+        ("net.ipv4.ip_forward", "1", true),
+        ("net.ipv4.conf.all.rp_filter", "0", true),
+        ("net.ipv6.conf.all.forwarding", "1", false),
+    ] {
+        if addresses.iter().any(|ip| ip.is_ipv4() == v4) {
+            sysctl::write(name, value)?;
+        }
+    }
+    Ok(())
 }

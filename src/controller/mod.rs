@@ -4,6 +4,6 @@ pub mod commit;
 pub mod gateway;
 pub mod leader;
 pub mod ledger;
+pub mod publish;
 pub mod reconcile;
 pub mod records;
-pub mod publish;

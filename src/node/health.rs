@@ -105,7 +105,9 @@ impl JoinHealth {
             let text = gateways.to_string();
             if self.reach.send_replace(verdict.reach) != verdict.reach {
                 match verdict.reach {
-                    Reach::Unreachable => tracing::warn!(gateways = %text, "join gateway is silent"),
+                    Reach::Unreachable => {
+                        tracing::warn!(gateways = %text, "join gateway is silent")
+                    }
                     _ => tracing::info!(gateways = %text, "join gateway answers"),
                 }
             }
@@ -125,8 +127,8 @@ impl JoinHealth {
             return true;
         };
         let nodes: Api<Node> = Api::all(client.clone());
-        let patched =
-            nodes.patch_status(&self.node, &PatchParams::default(), &Patch::Strategic(patch));
+        let (params, patch) = (PatchParams::default(), Patch::Strategic(patch));
+        let patched = nodes.patch_status(&self.node, &params, &patch);
         match tokio::time::timeout(PERIOD, patched).await {
             Ok(Ok(_)) => true,
             Ok(Err(error)) => {

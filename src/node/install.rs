@@ -85,7 +85,10 @@ pub fn install_plugins(image: &Path, folder: &Path) -> Result<Vec<String>, Insta
             Ok(content) => content,
             // An image without reference plugins leaves the node's own in place.
             Err(e) if e.kind() == io::ErrorKind::NotFound && name != "kube-ovn" => {
-                tracing::warn!(plugin = name, "the image has no such plugin; the node keeps its own");
+                tracing::warn!(
+                    plugin = name,
+                    "the image has no such plugin; the node keeps its own"
+                );
                 continue;
             }
             Err(e) => return Err(failed("read", &source)(e)),
