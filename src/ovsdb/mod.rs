@@ -8,7 +8,6 @@ pub mod client;
 pub mod datum;
 pub mod endpoint;
 pub mod frame;
-mod index;
 pub mod json;
 pub mod replica;
 pub mod row;

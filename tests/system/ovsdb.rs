@@ -311,6 +311,21 @@ async fn a_stopped_server_is_noticed_by_the_probe() {
     owner.connected().await;
 }
 
+#[tokio::test]
+async fn a_transaction_without_an_answer_ends_the_connection() {
+    let server = OvsdbServer::standalone(&nb::DATABASE);
+    let limit = Duration::from_millis(300);
+    let options = Options { transact_timeout: limit, connect_timeout: limit, ..options(&server) };
+    let mut owner = Owner::new(options);
+    owner.connected().await;
+    let pid = nix::unistd::Pid::from_raw(server.pid() as i32);
+    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGSTOP).unwrap();
+    let lost = owner.transact(switch("x")).await;
+    assert!(matches!(lost, Err(OvsdbError::Lost { .. })), "{lost:?}");
+    let Event::Disconnected { reason } = owner.event().await else { panic!("still connected") };
+    assert!(matches!(reason, ConnectionError::NoAnswer { .. }), "{reason}");
+}
+
 /// Another client panicked at the server's first echo.
 #[tokio::test]
 async fn the_servers_probe_is_answered() {

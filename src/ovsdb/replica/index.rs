@@ -5,7 +5,7 @@
 
 use std::{collections::HashMap, hash::Hash, sync::Arc};
 
-use super::{
+use crate::ovsdb::{
     datum::{Datum, Uuid},
     schema::{Column, Table},
 };
