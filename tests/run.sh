@@ -81,7 +81,7 @@ scripts() {
     while IFS= read -r file; do
         case $(head -c 64 "$file" | head -n 1) in '#!'*sh* | '# shellcheck shell='*) files+=("$file") ;; esac
     done < <(git ls-files 2>/dev/null || find install.sh cleanup.sh packaging tests .ci -type f)
-    shellcheck -x "${files[@]}"
+    shellcheck -x -P SCRIPTDIR "${files[@]}"
 }
 
 pure() {
