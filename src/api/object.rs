@@ -115,6 +115,8 @@ pub struct Vpc {
     pub policy_routes: Vec<PolicyRoute>,
     /// Label `ovn.kubernetes.io/vpc_external=true`: the router is not ours.
     pub external: bool,
+    /// Findings about the spec; the routes they concern are left out.
+    pub invalid: Vec<Invalid>,
     pub deleting: bool,
 }
 

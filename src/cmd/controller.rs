@@ -1,10 +1,48 @@
-//! The cluster controller.
+//! The cluster controller: flags -> leader election -> watches, northbound client, reconcile loop.
 
-use std::process::ExitCode;
+use std::{
+    collections::BTreeSet,
+    process::ExitCode,
+    sync::{Arc, PoisonError},
+    time::Duration,
+};
 
+use anyhow::Context;
 use clap::ArgMatches;
+use k8s_openapi::api::core::v1 as core;
+use kube::{Client, Config};
+use tokio::sync::watch;
 
-use super::{Applet, controller_options};
+use super::{
+    Applet, controller_metrics,
+    controller_options::{self, ControllerOptions, OversizedPlan, SubnetSeed},
+    options::{self, Environment},
+    runtime,
+};
+use crate::{
+    api::{
+        Kind, Settings, crd, names,
+        parse::{
+            parse_ip, parse_ippool, parse_namespace, parse_node, parse_pod, parse_subnet, parse_vpc,
+        },
+    },
+    controller::{
+        commit::{self, AcceptPlan},
+        leader::{self, Leadership},
+        publish::Publisher,
+        reconcile::{self, Ended, Inputs, SharedProgress},
+        records::{self, Seed},
+    },
+    ovn::FEATURES,
+    ovsdb::{
+        client::{Client as OvsdbClient, Options as OvsdbOptions},
+        endpoint::Endpoint,
+        schema::nb,
+        tls::TlsFiles,
+    },
+    store::watch::{Scope, Watches},
+    telemetry,
+};
 
 pub const APPLET: Applet = Applet {
     name: "kube-ovn-controller",
@@ -25,6 +63,177 @@ pub const START: Applet = Applet {
     run,
 };
 
-fn run(_: &ArgMatches) -> anyhow::Result<ExitCode> {
-    anyhow::bail!("not in this build")
+/// How long the API server may be away at start.
+const START_RETRY: Duration = Duration::from_secs(3);
+
+fn run(matches: &ArgMatches) -> anyhow::Result<ExitCode> {
+    let options = ControllerOptions::parse(matches, &Environment::current())?;
+    telemetry::log::init(&options.log).context("start the log")?;
+    for note in &options.notes {
+        tracing::info!("{note}");
+    }
+    runtime::block_on(serve(options))
+}
+
+async fn serve(options: ControllerOptions) -> anyhow::Result<ExitCode> {
+    let config = options::kube_config(options.kubeconfig.as_deref()).await?;
+    let client = Client::try_from(config.clone()).context("make a Kubernetes client")?;
+    let progress = SharedProgress::default();
+    controller_metrics::register(&progress).context("register metrics")?;
+    let election = elect(&options, config)?;
+    let mut state = election.watch();
+    let _serving =
+        telemetry::serve(&options.serving, probes(&progress, &state), Some(client.clone())).await?;
+    let outcome = tokio::select! {
+        signal = runtime::shutdown() => {
+            signal?;
+            Ok(())
+        }
+        lost = lost_leadership(&mut state.clone()) => Err(lost),
+        ended = lead_when_elected(&options, client, &mut state, progress) => Err(ended),
+    };
+    election.resign().await;
+    match outcome {
+        Ok(()) => Ok(ExitCode::SUCCESS),
+        // The process ends, as upstream's does: a fresh start is the safest way back.
+        Err(reason) => anyhow::bail!("{reason}"),
+    }
+}
+
+fn elect(options: &ControllerOptions, config: Config) -> anyhow::Result<leader::Election> {
+    let client = leader::lease_client(config).context("make a client for the lease")?;
+    Ok(leader::run(client, &options.namespace, names::LEASE, &options.identity))
+}
+
+async fn lost_leadership(state: &mut watch::Receiver<Leadership>) -> String {
+    let lost = |s: &Leadership| matches!(s, Leadership::Lost { .. } | Leadership::Resigned);
+    match state.wait_for(lost).await {
+        Ok(state) => format!("leadership ended: {:?}", *state),
+        Err(_) => "the leader election ended".to_owned(),
+    }
+}
+
+async fn lead_when_elected(
+    options: &ControllerOptions,
+    client: Client,
+    state: &mut watch::Receiver<Leadership>,
+    progress: SharedProgress,
+) -> String {
+    let elected = state.wait_for(|s| matches!(s, Leadership::Leading { .. })).await.is_ok();
+    if !elected {
+        return "the leader election ended".to_owned();
+    }
+    tracing::info!(identity = options.identity, "leading");
+    match lead(options, client, progress).await {
+        Ok(ended) => ended.to_string(),
+        Err(error) => format!("{error:#}"),
+    }
+}
+
+async fn lead(
+    options: &ControllerOptions,
+    client: Client,
+    progress: SharedProgress,
+) -> anyhow::Result<Ended> {
+    let settings = &options.settings;
+    let (default, join) = (seed(&options.default_subnet), seed(&options.join_subnet));
+    while let Err(error) = records::ensure_defaults(&client, settings, &default, &join).await {
+        tracing::warn!(%error, "cannot make the default VPC and subnets yet");
+        tokio::time::sleep(START_RETRY).await;
+    }
+    let (ovsdb, ovsdb_events) = OvsdbClient::connect(northbound(options)?);
+    let (mut watches, watch) = Watches::new(client.clone());
+    let kinds = start_watches(&mut watches, settings);
+    let inputs = Inputs {
+        publisher: Publisher::new(client.clone(), "kube-ovn-controller"),
+        kube: client,
+        ovsdb,
+        ovsdb_events,
+        watch,
+        kinds,
+        settings: settings.clone(),
+        accept: match options.oversized_plan {
+            OversizedPlan::AcceptOnce => AcceptPlan::Yes,
+            OversizedPlan::Wait => AcceptPlan::No,
+        },
+        progress,
+    };
+    Ok(reconcile::reconcile(FEATURES, inputs).await)
+}
+
+fn seed(of: &SubnetSeed) -> Seed {
+    Seed {
+        name: of.name.clone(),
+        cidrs: of.cidrs,
+        gateways: of.gateways,
+        excludes: of.excludes.clone(),
+        check_gateway: of.check_gateway,
+    }
+}
+
+fn northbound(options: &ControllerOptions) -> anyhow::Result<OvsdbOptions> {
+    let endpoints = options
+        .databases
+        .northbound
+        .iter()
+        .map(|text| text.parse::<Endpoint>())
+        .collect::<Result<Vec<_>, _>>()?;
+    let secure = endpoints.iter().any(|e| matches!(e, Endpoint::Ssl { .. }));
+    Ok(OvsdbOptions {
+        tls: secure.then(|| TlsFiles {
+            key: "/var/run/tls/key".into(),
+            certificate: "/var/run/tls/cert".into(),
+            authority: "/var/run/tls/cacert".into(),
+        }),
+        monitored: commit::monitored(),
+        probe: options.databases.inactivity_probe.unwrap_or_default(),
+        connect_timeout: options.databases.connect_timeout,
+        transact_timeout: options.databases.transaction_timeout,
+        ..OvsdbOptions::new(&nb::DATABASE, endpoints)
+    })
+}
+
+/// Starts all watches; returns the kinds whose first list must be complete before any write.
+fn start_watches(watches: &mut Watches, settings: &Settings) -> BTreeSet<Kind> {
+    let of_subnet = settings.clone();
+    watches.custom(|raw: &crd::Vpc| {
+        let (mut vpc, invalid) = parse_vpc(raw);
+        vpc.invalid = invalid;
+        Ok(vpc)
+    });
+    watches.custom(move |raw: &crd::Subnet| parse_subnet(raw, &of_subnet));
+    watches.custom(parse_ip);
+    watches.custom(parse_ippool);
+    watches.core(&Scope::ALL, |raw: &core::Node| Ok(parse_node(raw)));
+    watches.core(&Scope::ALL, |raw: &core::Namespace| Ok(parse_namespace(raw)));
+    watches.core(&Scope::ALL, |raw: &core::Pod| Ok(parse_pod(raw)));
+    BTreeSet::from([
+        Kind::Vpc,
+        Kind::Subnet,
+        Kind::Ip,
+        Kind::IpPool,
+        Kind::Node,
+        Kind::Namespace,
+        Kind::Pod,
+    ])
+}
+
+/// Live while the process runs; ready as a standby, and as a leader once everything known was
+/// applied (and not stuck since).
+fn probes(progress: &SharedProgress, state: &watch::Receiver<Leadership>) -> telemetry::Probes {
+    let (progress, state) = (Arc::clone(progress), state.clone());
+    telemetry::Probes {
+        live: Arc::new(|| Ok(())),
+        ready: Arc::new(move || {
+            if !matches!(*state.borrow(), Leadership::Leading { .. }) {
+                return Ok(());
+            }
+            let progress = progress.lock().unwrap_or_else(PoisonError::into_inner);
+            if progress.ready {
+                Ok(())
+            } else {
+                Err(format!("waiting for {}", progress.waiting_for.join(", ")))
+            }
+        }),
+    }
 }

@@ -9,6 +9,7 @@
 
 mod cni;
 mod controller;
+mod controller_metrics;
 pub mod controller_options;
 mod daemon;
 pub mod daemon_options;

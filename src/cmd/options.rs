@@ -159,3 +159,18 @@ pub fn log_options(given: &Given<'_>) -> Result<LogOptions, Usage> {
         modules,
     })
 }
+
+/// Connection to the Kubernetes API: a kubeconfig, else the pod's service account (or, outside of
+/// a cluster, the user's own kubeconfig).
+pub async fn kube_config(kubeconfig: Option<&std::path::Path>) -> anyhow::Result<kube::Config> {
+    use anyhow::Context;
+    use kube::config::{KubeConfigOptions, Kubeconfig};
+    let Some(path) = kubeconfig else {
+        return kube::Config::infer().await.context("find the Kubernetes API");
+    };
+    let shown = path.display();
+    let file = Kubeconfig::read_from(path).with_context(|| format!("read kubeconfig {shown}"))?;
+    kube::Config::from_custom_kubeconfig(file, &KubeConfigOptions::default())
+        .await
+        .with_context(|| format!("use kubeconfig {shown}"))
+}

@@ -45,8 +45,7 @@ pub enum Next {
 /// What an answer meant.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Finished {
-    /// Committed; these owners are done unless they are pending again.
-    Committed(Vec<Owner>),
+    Committed,
     /// Refused or lost; it is tried again.
     Again,
     /// Another controller has taken over: stop at once.
@@ -91,6 +90,8 @@ pub struct Commit {
     verdict: fuse::Verdict,
     inspect: bool,
     accepted: bool,
+    /// Owners whose facts are in the database since the last [`Commit::take_completed`].
+    completed: Vec<Owner>,
     pub counters: Counters,
 }
 
@@ -143,6 +144,7 @@ impl Commit {
             verdict: fuse::Verdict::default(),
             inspect: false,
             accepted: accept == AcceptPlan::Yes,
+            completed: Vec::new(),
             counters: Counters::default(),
         }
     }
@@ -164,6 +166,11 @@ impl Commit {
     /// Nothing can be done now: what is pending waits for another row, a back-off or the operator.
     pub fn is_waiting_only(&self) -> bool {
         self.synced && self.flight.is_none() && self.pieces.is_empty()
+    }
+
+    /// Owners that went through, by a transaction or because nothing had to be done.
+    pub fn take_completed(&mut self) -> Vec<Owner> {
+        std::mem::take(&mut self.completed)
     }
 
     /// Whether the facts of the owner are in the database.
@@ -311,7 +318,7 @@ impl Commit {
             left = left.saturating_sub(batch.len());
             let plan = diff::plan(engine.desired(), &self.replica, &batch);
             if plan.is_empty() {
-                self.defer(&plan);
+                self.complete(batch, &plan);
                 continue;
             }
             let mut transaction = plan.transaction.clone();
@@ -349,10 +356,14 @@ impl Commit {
         self.verdict = fuse::inspect(&self.pending, engine.desired(), owned, exists);
     }
 
-    /// Touches that wait for another row go to the end of the queue.
-    fn defer(&mut self, plan: &diff::Plan) {
-        for (owner, touches) in &plan.deferred {
-            self.pending.add(owner.clone(), Cause::Changed, touches.clone());
+    /// A batch is in the database, but for touches that wait for another row: those go to the end
+    /// of the queue.
+    fn complete(&mut self, batch: Batch, plan: &diff::Plan) {
+        for (owner, ..) in batch.owners {
+            match plan.deferred.get(&owner) {
+                Some(touches) => self.pending.add(owner, Cause::Changed, touches.clone()),
+                None => self.completed.push(owner),
+            }
         }
     }
 
@@ -393,11 +404,11 @@ impl Commit {
             (Some(Flight::Epoch(number)), Ok(())) => {
                 self.epoch = Some(number);
                 self.taken = Some(number);
-                Finished::Committed(Vec::new())
+                Finished::Committed
             }
             (Some(Flight::Batch { batch, plan }), Ok(())) => {
-                self.defer(&plan);
-                Finished::Committed(batch.owners.into_iter().map(|(owner, ..)| owner).collect())
+                self.complete(batch, &plan);
+                Finished::Committed
             }
             (Some(Flight::Epoch(_)), Err(_)) => Finished::Again,
             (Some(Flight::Batch { batch, .. }), Err(OvsdbError::Refused { refusal, .. })) => {

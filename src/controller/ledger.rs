@@ -47,9 +47,11 @@ pub struct Ledger {
     stale: BTreeSet<Claimant>,
     /// Got no address; looked at again when anything that could help changes.
     waiting: BTreeMap<Claimant, Problem>,
+    /// Claimants whose entry in `waiting` came, went or changed.
+    news: BTreeSet<Claimant>,
     /// Ports with an API write under way.
     busy: HashSet<Text>,
-    /// Records that are being deleted.
+    /// Records that are being deleted and wait for their port to leave the database.
     doomed: BTreeSet<Text>,
     /// Subnets whose usage changed since it was last published.
     changed: BTreeSet<Text>,
@@ -82,6 +84,23 @@ impl Ledger {
         std::mem::take(&mut self.conflicts)
     }
 
+    /// Claimants to publish the problem of, or its end.
+    pub fn take_news(&mut self) -> BTreeSet<Claimant> {
+        std::mem::take(&mut self.news)
+    }
+
+    fn set_waiting(&mut self, claimant: Claimant, problem: Option<Problem>) {
+        let changed = match problem {
+            Some(problem) => {
+                self.waiting.insert(claimant.clone(), problem.clone()) != Some(problem)
+            }
+            None => self.waiting.remove(&claimant).is_some(),
+        };
+        if changed {
+            self.news.insert(claimant);
+        }
+    }
+
     fn wake_waiting(&mut self) {
         self.stale.extend(self.waiting.keys().cloned());
     }
@@ -109,11 +128,11 @@ impl Ledger {
     pub fn removed(&mut self, store: &Store, kind: Kind, key: &Text) {
         match kind {
             Kind::Pod => {
-                self.waiting.remove(&Claimant::Pod(key.clone()));
+                self.set_waiting(Claimant::Pod(key.clone()), None);
                 self.stale.insert(Claimant::Pod(key.clone()));
             }
             Kind::Node => {
-                self.waiting.remove(&Claimant::Node(key.clone()));
+                self.set_waiting(Claimant::Node(key.clone()), None);
                 self.stale.insert(Claimant::Node(key.clone()));
                 self.avoid_nodes(store);
             }
@@ -272,15 +291,14 @@ impl Ledger {
         limit: usize,
     ) -> Vec<Action> {
         let mut actions = Vec::new();
-        for port in self.doomed.clone() {
-            if self.busy.contains(&port) {
-                continue;
-            }
-            let Some(ip) = store.get::<Ip>(&port) else { continue };
-            if port_owner(ip).is_none_or(|owner| committed(&owner)) {
-                self.busy.insert(port.clone());
-                actions.push(Action::Finalize(port));
-            }
+        let ready = |port: &Text| {
+            let ip = store.get::<Ip>(port);
+            ip.is_some_and(|ip| port_owner(ip).is_none_or(|owner| committed(&owner)))
+        };
+        for port in self.doomed.iter().filter(|p| ready(p)).cloned().collect::<Vec<_>>() {
+            self.doomed.remove(&port);
+            self.busy.insert(port.clone());
+            actions.push(Action::Finalize(port));
         }
         while self.busy.len() < limit {
             let Some(claimant) = self.stale.pop_first() else { break };
@@ -310,7 +328,7 @@ impl Ledger {
         let ports: Vec<Text> =
             store.bucket(Kind::Ip, Index::IpsByPod, key).into_iter().flatten().cloned().collect();
         let Some(pod) = uses else {
-            self.waiting.remove(&Claimant::Pod(key.clone()));
+            self.set_waiting(Claimant::Pod(key.clone()), None);
             for port in ports {
                 let kept = store.get::<Ip>(&port).is_some_and(|ip| ip.reserved || ip.deleting);
                 if !kept {
@@ -323,18 +341,17 @@ impl Ledger {
         let port: Text = names::port_name(&pod.name, &pod.namespace, "ovn").into();
         let known = ports.contains(&port) || self.busy.contains(&port);
         if known || pod.life == PodLife::Terminating || !pod.invalid.is_empty() {
-            self.waiting.remove(&Claimant::Pod(key.clone()));
+            self.set_waiting(Claimant::Pod(key.clone()), None);
             return;
         }
         match self.allocate_pod(store, pod, &port, seed()) {
-            Ok(Some(ip)) => {
-                self.waiting.remove(&Claimant::Pod(key.clone()));
+            Ok(ip) => {
+                self.set_waiting(Claimant::Pod(key.clone()), None);
                 self.busy.insert(port);
                 actions.push(Action::Record(ip));
             }
-            Ok(None) => {}
             Err(problem) => {
-                self.waiting.insert(Claimant::Pod(key.clone()), problem);
+                self.set_waiting(Claimant::Pod(key.clone()), Some(problem));
             }
         }
     }
@@ -349,14 +366,14 @@ impl Ledger {
         }
     }
 
-    /// `None`: the namespace is not known yet, its arrival wakes the pod.
+    /// A claimant that fails waits; what could help (an address, a subnet, its namespace) wakes it.
     fn allocate_pod(
         &mut self,
         store: &Store,
         pod: &Pod,
         port: &Text,
         seed: u64,
-    ) -> Result<Option<Ip>, Problem> {
+    ) -> Result<Ip, Problem> {
         let view = View::new(store);
         let key: Text = format!("{}/{}", pod.namespace, pod.name).into();
         let problem = |message: String| Problem {
@@ -366,11 +383,7 @@ impl Ledger {
             message,
         };
         if view.get::<Namespace>(&pod.namespace).is_none() {
-            self.waiting.insert(
-                Claimant::Pod(key.clone()),
-                problem(format!("namespace {:?} is not known yet", &*pod.namespace)),
-            );
-            return Ok(None);
+            return Err(problem(format!("namespace {:?} is not known yet", &*pod.namespace)));
         }
         let subnets = placement::pod_subnets(&view, pod)?;
         let wish = wish(&view, pod).map_err(&problem)?;
@@ -399,7 +412,7 @@ impl Ledger {
             match self.ipam.allocate(&request) {
                 Ok(allocation) => {
                     self.changed.insert(subnet.name.clone());
-                    return Ok(Some(pod_record(pod, port, subnet, &allocation)));
+                    return Ok(pod_record(pod, port, subnet, &allocation));
                 }
                 Err(error) => last = Some(problem(error.to_string())),
             }
@@ -417,7 +430,7 @@ impl Ledger {
         let port: Text = names::node_port(name).into();
         let ip = store.get::<Ip>(&port);
         let Some(node) = store.get::<Node>(name) else {
-            self.waiting.remove(&Claimant::Node(name.clone()));
+            self.set_waiting(Claimant::Node(name.clone()), None);
             if ip.is_some_and(|ip| !ip.deleting) {
                 self.delete(&port, actions);
             }
@@ -428,7 +441,7 @@ impl Ledger {
         }
         match self.allocate_node(store, node, &port, seed()) {
             Ok(ip) => {
-                self.waiting.remove(&Claimant::Node(name.clone()));
+                self.set_waiting(Claimant::Node(name.clone()), None);
                 self.busy.insert(port);
                 actions.push(Action::Record(ip));
             }
@@ -439,7 +452,7 @@ impl Ledger {
                     reason: "AcquireAddressFailed",
                     message,
                 };
-                self.waiting.insert(Claimant::Node(name.clone()), problem);
+                self.set_waiting(Claimant::Node(name.clone()), Some(problem));
             }
         }
     }

@@ -3,7 +3,7 @@
 //! (OVSDB, API writes) runs beside it and reports back through channels.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
@@ -13,7 +13,7 @@ use serde_json::json;
 use tokio::sync::mpsc;
 
 use crate::{
-    api::{Gateway, Invalid, Kind, Node, Object, Settings, Subnet, Text},
+    api::{Gateway, Kind, Node, Settings, Subnet, Text, crd, parse::defaulted_subnet_spec},
     net::Family,
     ovsdb::client::{Client as OvsdbClient, Event as OvsdbEvent, OvsdbError},
     plan::{Cause, Engine},
@@ -27,6 +27,7 @@ use super::{
     commit::{AcceptPlan, Commit, Finished, Next},
     gateway,
     ledger::{Action, Claimant, Ledger, claimant_of},
+    publish::Publisher,
     records::{Existence, RecordError, apply_action},
 };
 
@@ -48,20 +49,16 @@ pub enum Ended {
     Closed(&'static str),
 }
 
-/// Everything that is to be true of one object, handed to the publisher.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct Job {
-    pub wanted: Vec<Wanted>,
-    pub problems: Vec<Problem>,
-}
-
 /// Progress for readiness, metrics and the status command.
 #[derive(Debug, Clone, Default)]
 pub struct Progress {
     /// All watches and the replica are in sync and everything computed is committed.
     pub settled: bool,
+    /// Was settled once, and since then was never stuck.
+    pub ready: bool,
     pub waiting_for: Vec<String>,
-    pub problems: usize,
+    /// Pods and nodes that got no address.
+    pub waiting_claimants: usize,
     pub transactions: u64,
     pub operations: u64,
     pub refused: u64,
@@ -80,16 +77,13 @@ pub struct Inputs {
     pub ovsdb: OvsdbClient,
     pub ovsdb_events: mpsc::UnboundedReceiver<OvsdbEvent>,
     pub watch: mpsc::Receiver<Update>,
-    pub jobs: mpsc::UnboundedSender<(Kind, Text, Job, SeenSnapshot)>,
+    pub publisher: Publisher,
     /// Kinds that must be listed before anything is written.
     pub kinds: BTreeSet<Kind>,
     pub settings: Settings,
     pub accept: AcceptPlan,
     pub progress: SharedProgress,
 }
-
-/// What was seen of the object when the job was made.
-pub type SeenSnapshot = Option<Arc<crate::store::watch::Seen>>;
 
 enum Done {
     Transaction(Result<(), OvsdbError>),
@@ -99,7 +93,7 @@ enum Done {
 pub struct Reconciler {
     kube: KubeClient,
     ovsdb: OvsdbClient,
-    jobs: mpsc::UnboundedSender<(Kind, Text, Job, SeenSnapshot)>,
+    publisher: Publisher,
     done: mpsc::UnboundedSender<Done>,
     store: Store,
     seen: SeenMap,
@@ -107,16 +101,13 @@ pub struct Reconciler {
     commit: Commit,
     ledger: Ledger,
     unsynced: BTreeSet<Kind>,
-    /// Objects that count as absent, with the reason.
-    refused: BTreeMap<(Kind, Text), Vec<Invalid>>,
     /// Problems found by the ledger when it took an object in.
     ledger_problems: BTreeMap<(Kind, Text), Problem>,
-    targets: HashMap<Owner, BTreeSet<(Kind, Text)>>,
-    by_target: HashMap<(Kind, Text), BTreeSet<Owner>>,
-    to_publish: BTreeSet<(Kind, Text)>,
-    published: HashMap<(Kind, Text), Job>,
+    /// Owners with something new to publish, once it is committed.
+    to_publish: BTreeSet<Owner>,
     retries: BTreeMap<Instant, Vec<Claimant>>,
     waiting_since: Option<Instant>,
+    was_settled: bool,
     last_oracle: Instant,
     oracle_differences: u64,
     progress: SharedProgress,
@@ -129,7 +120,7 @@ pub async fn reconcile(features: &'static [Feature], inputs: Inputs) -> Ended {
     let mut reconciler = Reconciler {
         kube: inputs.kube,
         ovsdb: inputs.ovsdb,
-        jobs: inputs.jobs,
+        publisher: inputs.publisher,
         done,
         store: Store::default(),
         seen: SeenMap::default(),
@@ -137,14 +128,11 @@ pub async fn reconcile(features: &'static [Feature], inputs: Inputs) -> Ended {
         commit: Commit::new(inputs.accept),
         ledger: Ledger::default(),
         unsynced: inputs.kinds,
-        refused: BTreeMap::new(),
         ledger_problems: BTreeMap::new(),
-        targets: HashMap::new(),
-        by_target: HashMap::new(),
         to_publish: BTreeSet::new(),
-        published: HashMap::new(),
         retries: BTreeMap::new(),
         waiting_since: None,
+        was_settled: false,
         last_oracle: Instant::now(),
         oracle_differences: 0,
         progress: inputs.progress,
@@ -198,7 +186,10 @@ impl Reconciler {
         let mut next = Some(first);
         while let Some(update) = next {
             match update {
-                Update::Change(change) => steps.extend(self.step_of(change)),
+                Update::Change(change) => {
+                    let step = self.step_of(change);
+                    steps.push(step);
+                }
                 Update::Synced(kind) => {
                     self.unsynced.remove(&kind);
                 }
@@ -208,41 +199,15 @@ impl Reconciler {
         self.apply(steps);
     }
 
-    fn step_of(&mut self, change: Change) -> Option<Step> {
+    fn step_of(&mut self, change: Change) -> Step {
         self.seen.note(&change);
-        let target = (change.kind, change.key.clone());
-        // Status of a subnet or the annotations may have been edited by somebody else.
-        if self.by_target.contains_key(&target) || self.refused.contains_key(&target) {
-            self.to_publish.insert(target.clone());
+        self.publisher.note(&change);
+        let Change { kind, key, what } = change;
+        match what {
+            What::Upsert(object, _) => Step::Upsert(object),
+            What::Refused(..) | What::AbsentAfterRelist => Step::Remove(kind, key, Cause::Changed),
+            What::Deleted => Step::Remove(kind, key, Cause::Deleted),
         }
-        match change.what {
-            What::Upsert(object, _) => {
-                if self.refused.remove(&target).is_some() {
-                    self.to_publish.insert(target);
-                }
-                Some(Step::Upsert(object))
-            }
-            What::Refused(invalid, _) => {
-                self.refused.insert(target.clone(), invalid);
-                self.to_publish.insert(target);
-                Some(Step::Remove(change.kind, change.key, Cause::Changed))
-            }
-            What::Deleted => {
-                self.forget_target(&target);
-                Some(Step::Remove(change.kind, change.key, Cause::Deleted))
-            }
-            What::AbsentAfterRelist => {
-                self.forget_target(&target);
-                Some(Step::Remove(change.kind, change.key, Cause::Changed))
-            }
-        }
-    }
-
-    fn forget_target(&mut self, target: &(Kind, Text)) {
-        self.refused.remove(target);
-        self.ledger_problems.remove(target);
-        self.to_publish.remove(target);
-        self.published.remove(target);
     }
 
     fn apply(&mut self, steps: Vec<Step>) {
@@ -272,22 +237,25 @@ impl Reconciler {
             }
         }
         let mut refresh = self.engine.refresh(&self.store, reads.iter().map(|(r, c)| (r, *c)));
-        for owner in &refresh.republish {
-            self.retarget(owner);
-        }
+        let republish = std::mem::take(&mut refresh.republish);
         self.commit.add(&mut refresh);
+        for owner in republish {
+            if self.commit.is_committed(&owner) {
+                self.publish_owner(&owner);
+            } else {
+                self.to_publish.insert(owner);
+            }
+        }
     }
 
     fn note_ledger_problem(&mut self, kind: Kind, key: &Text, problem: Option<Problem>) {
         let target = (kind, key.clone());
-        let changed = match problem {
-            Some(problem) => {
-                self.ledger_problems.insert(target.clone(), problem.clone()) != Some(problem)
-            }
+        let changed = match &problem {
+            Some(new) => self.ledger_problems.insert(target, new.clone()).as_ref() != Some(new),
             None => self.ledger_problems.remove(&target).is_some(),
         };
-        if changed {
-            self.to_publish.insert(target);
+        if changed || kind == Kind::Subnet {
+            self.publish_ledger(kind, key);
         }
     }
 
@@ -316,13 +284,9 @@ impl Reconciler {
                 None => self.store.remove(Kind::Gateway, &name),
             };
             reads.extend(changed.into_iter().map(|r| (r, Cause::Changed)));
-            self.ledger_changed_status(&name);
+            self.publish_ledger(Kind::Subnet, &name);
         }
         reads
-    }
-
-    fn ledger_changed_status(&mut self, subnet: &Text) {
-        self.to_publish.insert((Kind::Subnet, subnet.clone()));
     }
 
     /// `status.activateGateway`: the choice of an earlier leader.
@@ -331,34 +295,6 @@ impl Reconciler {
         let status = seen.status.as_ref()?.value();
         let node = status.get("activateGateway")?.as_str()?;
         (!node.is_empty()).then(|| node.into())
-    }
-
-    /// Remembers which objects an owner speaks about.
-    fn retarget(&mut self, owner: &Owner) {
-        let mut new = BTreeSet::new();
-        if let Some(derived) = self.engine.derived(owner) {
-            new.extend(derived.wanted.iter().map(|w| {
-                let (kind, key) = w.target();
-                (kind, key.clone())
-            }));
-            new.extend(derived.problems.iter().map(|p| (p.kind, p.key.clone())));
-        }
-        let old = self.targets.remove(owner).unwrap_or_default();
-        for target in old.difference(&new) {
-            if let Some(owners) = self.by_target.get_mut(target) {
-                owners.remove(owner);
-                if owners.is_empty() {
-                    self.by_target.remove(target);
-                }
-            }
-        }
-        for target in &new {
-            self.by_target.entry(target.clone()).or_default().insert(owner.clone());
-        }
-        self.to_publish.extend(old.into_iter().chain(new.iter().cloned()));
-        if !new.is_empty() {
-            self.targets.insert(owner.clone(), new);
-        }
     }
 
     fn on_ovsdb(&mut self, event: OvsdbEvent) -> Result<(), Ended> {
@@ -391,13 +327,7 @@ impl Reconciler {
                 }
                 match self.commit.finished(result, Instant::now()) {
                     Finished::Deposed => return Err(Ended::Deposed),
-                    Finished::Committed(owners) => {
-                        self.waiting_since = None;
-                        for owner in owners {
-                            let targets = self.targets.get(&owner).into_iter().flatten().cloned();
-                            self.to_publish.extend(targets);
-                        }
-                    }
+                    Finished::Committed => self.waiting_since = None,
                     Finished::Again if refused => self.ovsdb.resynchronize(),
                     Finished::Again => {}
                 }
@@ -449,7 +379,7 @@ impl Reconciler {
             self.ledger.retry(claimant);
         }
         for subnet in self.ledger.take_changed() {
-            self.to_publish.insert((Kind::Subnet, subnet));
+            self.publish_ledger(Kind::Subnet, &subnet);
         }
         for conflict in self.ledger.take_conflicts() {
             tracing::error!(conflict, "two records hold one address");
@@ -515,7 +445,7 @@ impl Reconciler {
                     });
                 }
             }
-            self.publish_ready();
+            self.publish_committed();
         }
         self.note_progress();
         Ok(())
@@ -527,15 +457,8 @@ impl Reconciler {
             std::collections::hash_map::RandomState::new().build_hasher().finish()
         };
         let commit = &self.commit;
-        let before: BTreeSet<Claimant> = self.ledger.problems().map(|(c, _)| c.clone()).collect();
         let actions = self.ledger.evaluate(&self.store, seed, |o| commit.is_committed(o), WRITES);
-        let after: BTreeSet<Claimant> = self.ledger.problems().map(|(c, _)| c.clone()).collect();
-        for claimant in before.symmetric_difference(&after) {
-            self.to_publish.insert(match claimant {
-                Claimant::Pod(key) => (Kind::Pod, key.clone()),
-                Claimant::Node(key) => (Kind::Node, key.clone()),
-            });
-        }
+        self.report_waiting();
         for action in actions {
             let claimant = match &action {
                 Action::Record(ip) => claimant_of(ip),
@@ -556,55 +479,54 @@ impl Reconciler {
         }
     }
 
-    /// Hands over the objects all of whose owners are committed.
-    fn publish_ready(&mut self) {
-        for target in std::mem::take(&mut self.to_publish) {
-            let owners = self.by_target.get(&target);
-            if owners.into_iter().flatten().any(|o| !self.commit.is_committed(o)) {
-                self.to_publish.insert(target);
-                continue;
-            }
-            let job = self.job(&target);
-            let seen = self.seen.get(target.0, &target.1).cloned();
-            if self.published.get(&target) == Some(&job) && seen.is_none() {
-                continue;
-            }
-            self.published.insert(target.clone(), job.clone());
-            // The publisher outlives the loop.
-            let _ = self.jobs.send((target.0, target.1, job, seen));
+    /// Claimants that got no address, and those that have one now.
+    fn report_waiting(&mut self) {
+        for claimant in self.ledger.take_news() {
+            let problems = self.ledger.problem(&claimant).cloned().into_iter().collect();
+            self.publisher.reconcile(&claimant_owner(&claimant), Vec::new(), problems);
         }
     }
 
-    fn job(&self, target: &(Kind, Text)) -> Job {
-        let (kind, key) = target;
-        let mut job = Job::default();
-        for owner in self.by_target.get(target).into_iter().flatten() {
-            let Some(derived) = self.engine.derived(owner) else { continue };
-            let ours = |k: Kind, n: &Text| k == *kind && n == key;
-            job.wanted.extend(
-                derived.wanted.iter().filter(|w| ours(w.target().0, w.target().1)).cloned(),
-            );
-            job.problems.extend(derived.problems.iter().filter(|p| ours(p.kind, &p.key)).cloned());
+    fn publish_owner(&mut self, owner: &Owner) {
+        let derived = self.engine.derived(owner).cloned().unwrap_or_default();
+        self.publisher.reconcile(owner, derived.wanted, derived.problems);
+    }
+
+    /// Hands over what owners want as soon as their facts are in the database.
+    fn publish_committed(&mut self) {
+        for owner in self.commit.take_completed() {
+            if self.to_publish.contains(&owner) && self.commit.is_committed(&owner) {
+                self.to_publish.remove(&owner);
+                self.publish_owner(&owner);
+            }
         }
-        for invalid in self.refused.get(target).into_iter().flatten() {
-            job.problems.push(Problem {
-                kind: *kind,
-                key: key.clone(),
-                reason: invalid.reason,
-                message: invalid.message.clone(),
-            });
+        self.publisher.flush(&self.seen);
+    }
+
+    /// What the ledger knows of a subnet or pool.
+    fn publish_ledger(&mut self, kind: Kind, key: &Text) {
+        let owner = Owner { feature: "ledger", kind, key: key.clone() };
+        let problems: Vec<Problem> =
+            self.ledger_problems.get(&(kind, key.clone())).cloned().into_iter().collect();
+        let mut wanted = Vec::new();
+        if kind == Kind::Subnet {
+            wanted.extend(self.usage(key));
+            wanted.extend(self.defaults(key));
         }
-        job.problems.extend(self.ledger_problems.get(target).cloned());
-        let claimant = match kind {
-            Kind::Pod => Some(Claimant::Pod(key.clone())),
-            Kind::Node => Some(Claimant::Node(key.clone())),
-            _ => None,
-        };
-        job.problems.extend(claimant.and_then(|c| self.ledger.problem(&c).cloned()));
-        if *kind == Kind::Subnet {
-            job.wanted.extend(self.usage(key));
+        self.publisher.reconcile(&owner, wanted, problems);
+    }
+
+    /// Defaults of a subnet, written back to its spec.
+    fn defaults(&self, name: &Text) -> Option<Wanted> {
+        let settings = self.store.get::<Settings>("")?;
+        let spec = self.seen.get(Kind::Subnet, name)?.spec.as_ref()?.value();
+        let raw = crd::Subnet::new(name, serde_json::from_value(spec).ok()?);
+        let spec = defaulted_subnet_spec(&raw, settings);
+        if spec == raw.spec {
+            return None;
         }
-        job
+        let spec = serde_json::to_value(spec).ok()?;
+        Some(Wanted::Spec { kind: Kind::Subnet, key: name.clone(), spec })
     }
 
     /// Counters and ranges of a subnet, and the active gateway.
@@ -627,7 +549,7 @@ impl Reconciler {
         Some(Wanted::Status { kind: Kind::Subnet, key: subnet.clone(), status: status.into() })
     }
 
-    fn note_progress(&self) {
+    fn note_progress(&mut self) {
         let mut waiting: Vec<String> =
             self.unsynced.iter().map(|k| format!("the list of {}", k.name())).collect();
         if !self.commit.synced() {
@@ -635,12 +557,16 @@ impl Reconciler {
         } else if !self.commit.settled() {
             waiting.push("transactions".into());
         }
+        let settled = self.unsynced.is_empty()
+            && (self.commit.settled() || self.commit.is_waiting_only())
+            && self.ledger.is_idle();
+        self.was_settled |= settled;
         let counters = &self.commit.counters;
         let progress = Progress {
-            settled: self.unsynced.is_empty()
-                && (self.commit.settled() || self.commit.is_waiting_only()),
+            settled,
+            ready: self.was_settled && self.commit.synced(),
             waiting_for: waiting,
-            problems: self.by_target.len(),
+            waiting_claimants: self.ledger.problems().count(),
             transactions: counters.transactions,
             operations: counters.operations,
             refused: counters.refused,
@@ -654,5 +580,10 @@ impl Reconciler {
     }
 }
 
-/// `Settings` has one object.
-const _: () = assert!(matches!(<Settings as Object>::KIND, Kind::Settings));
+fn claimant_owner(claimant: &Claimant) -> Owner {
+    let (kind, key) = match claimant {
+        Claimant::Pod(key) => (Kind::Pod, key.clone()),
+        Claimant::Node(key) => (Kind::Node, key.clone()),
+    };
+    Owner { feature: "allocate", kind, key }
+}

@@ -11,7 +11,7 @@ use crate::{
         row::{Element, Fact, RowBuilder, RowKey},
         schema::nb,
     },
-    store::{Output, View, Wanted},
+    store::{Output, Problem, View, Wanted},
 };
 
 use super::{
@@ -37,6 +37,12 @@ pub fn desired(view: &View<'_>, name: &str) -> Output {
     }
     let router = keys::router(name);
     let mut output = Output::default();
+    output.problems.extend(vpc.invalid.iter().map(|finding| Problem {
+        kind: Kind::Vpc,
+        key: vpc.name.clone(),
+        reason: finding.reason,
+        message: finding.message.clone(),
+    }));
     output.facts.push(
         RowBuilder::new(&router)
             .set(nb::logical_router::NAME, name)

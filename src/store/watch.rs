@@ -147,9 +147,6 @@ impl Scope {
     }
 }
 
-/// Raw to validated.
-pub type Parse<K, T> = fn(&K) -> Result<T, Vec<Invalid>>;
-
 /// The running watches; they end when this is dropped.
 pub struct Watches {
     client: Client,
@@ -164,8 +161,11 @@ impl Watches {
     }
 
     /// Watches a built-in kind in all namespaces.
-    pub fn core<K, T>(&mut self, scope: &Scope, parse: Parse<K, T>)
-    where
+    pub fn core<K, T>(
+        &mut self,
+        scope: &Scope,
+        parse: impl Fn(&K) -> Result<T, Vec<Invalid>> + Send + 'static,
+    ) where
         K: Resource + Clone + Debug + DeserializeOwned + Send + 'static,
         K::DynamicType: Default,
         T: Object,
@@ -176,7 +176,7 @@ impl Watches {
     }
 
     /// Watches a kubeovn.io kind.
-    pub fn custom<K, T>(&mut self, parse: Parse<K, T>)
+    pub fn custom<K, T>(&mut self, parse: impl Fn(&K) -> Result<T, Vec<Invalid>> + Send + 'static)
     where
         K: Resource + DeserializeOwned + 'static,
         K::DynamicType: Default,
@@ -184,7 +184,7 @@ impl Watches {
     {
         let resource = ApiResource::erase::<K>(&K::DynamicType::default());
         let api: Api<DynamicObject> = Api::all_with(self.client.clone(), &resource);
-        let read = move |raw| read_custom(raw, parse);
+        let read = move |raw| read_custom(raw, &parse);
         self.spawn::<DynamicObject, T>(watcher(api, watcher::Config::default()), read);
     }
 

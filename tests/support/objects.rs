@@ -35,6 +35,7 @@ pub fn vpc(name: &str) -> Vpc {
         static_routes: vec![],
         policy_routes: vec![],
         external: false,
+        invalid: vec![],
         deleting: false,
     }
 }

@@ -25,6 +25,7 @@ pub fn parse_vpc(raw: &crd::Vpc) -> (Vpc, Vec<Invalid>) {
         static_routes: static_routes.filter_map(|(i, r)| static_route(&mut found, i, r)).collect(),
         policy_routes: policy_routes.filter_map(|(i, r)| policy_route(&mut found, i, r)).collect(),
         external: raw.labels().get(label::VPC_EXTERNAL).is_some_and(|v| v == "true"),
+        invalid: Vec::new(),
         deleting: raw.metadata.deletion_timestamp.is_some(),
     };
     for (index, peering) in spec.vpc_peerings.iter().enumerate() {
