@@ -84,12 +84,13 @@ async fn serve(options: ControllerOptions) -> anyhow::Result<ExitCode> {
     let mut state = election.watch();
     let _serving =
         telemetry::serve(&options.serving, probes(&progress, &state), Some(client.clone())).await?;
+    let mut watched = state.clone();
     let outcome = tokio::select! {
         signal = runtime::shutdown() => {
             signal?;
             Ok(())
         }
-        lost = lost_leadership(&mut state.clone()) => Err(lost),
+        lost = lost_leadership(&mut watched) => Err(lost),
         ended = lead_when_elected(&options, client, &mut state, progress) => Err(ended),
     };
     election.resign().await;
