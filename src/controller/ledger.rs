@@ -217,6 +217,10 @@ impl Ledger {
 
     fn restore(&mut self, store: &Store, port: &Text) {
         let Some(ip) = store.get::<Ip>(port) else { return };
+        // Seen before its subnet: the subnet's arrival restores it.
+        if self.ipam.subnets().all(|s| s.name != ip.subnet) {
+            return;
+        }
         let record = Record {
             owner: owner_of(ip),
             port: port.clone(),

@@ -187,8 +187,7 @@ impl Reconciler {
         while let Some(update) = next {
             match update {
                 Update::Change(change) => {
-                    let step = self.step_of(change);
-                    steps.push(step);
+                    steps.extend(self.step_of(change));
                 }
                 Update::Synced(kind) => {
                     self.unsynced.remove(&kind);
@@ -199,14 +198,17 @@ impl Reconciler {
         self.apply(steps);
     }
 
-    fn step_of(&mut self, change: Change) -> Step {
+    /// An edit that is not valid leaves the last valid version in force: a typing error must not
+    /// take the network away from running pods. The object's condition and Event say so.
+    fn step_of(&mut self, change: Change) -> Option<Step> {
         self.seen.note(&change);
         self.publisher.note(&change);
         let Change { kind, key, what } = change;
         match what {
-            What::Upsert(object, _) => Step::Upsert(object),
-            What::Refused(..) | What::AbsentAfterRelist => Step::Remove(kind, key, Cause::Changed),
-            What::Deleted => Step::Remove(kind, key, Cause::Deleted),
+            What::Upsert(object, _) => Some(Step::Upsert(object)),
+            What::Refused(..) => None,
+            What::AbsentAfterRelist => Some(Step::Remove(kind, key, Cause::Changed)),
+            What::Deleted => Some(Step::Remove(kind, key, Cause::Deleted)),
         }
     }
 
@@ -437,6 +439,11 @@ impl Reconciler {
                 Next::Idle => {}
                 Next::Deposed => return Err(Ended::Deposed),
                 Next::Send(transaction) => {
+                    tracing::info!(
+                        txn = self.commit.counters.transactions,
+                        operations = transaction.operations.len(),
+                        "northbound transaction"
+                    );
                     let (client, done) = (self.ovsdb.clone(), self.done.clone());
                     tokio::spawn(async move {
                         let result = client.transact(&transaction).await.map(|_| ());
