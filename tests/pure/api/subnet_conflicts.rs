@@ -22,6 +22,7 @@ fn vpc(name: &str, namespaces: &[&str]) -> Vpc {
         static_routes: vec![],
         policy_routes: vec![],
         external: false,
+        invalid: vec![],
         deleting: false,
     }
 }
