@@ -8,11 +8,11 @@ mod kernel_firewall;
 
 mod node_cni;
 mod node_rig;
+mod ovn;
 mod ovsdb;
 #[path = "../support/ovsdb_server.rs"]
 mod ovsdb_server;
 mod ovsdb_tls;
 mod ovsdb_unixctl;
-mod ovn;
 #[path = "../support/mod.rs"]
 mod support;
