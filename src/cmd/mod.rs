@@ -67,6 +67,14 @@ pub const APPLETS: &[Applet] = &[
 #[error("{0}")]
 pub struct Usage(pub String);
 
+/// Who starts the process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Caller {
+    /// CNI_COMMAND is set.
+    ContainerRuntime,
+    Other,
+}
+
 /// What a command line asks for; the pure part of the dispatch.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Call {
@@ -84,7 +92,11 @@ pub enum Call {
 /// Entry of the executable. `args` includes argv[0].
 pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let args: Vec<OsString> = args.into_iter().collect();
-    let call = resolve(&args, std::env::var_os("CNI_COMMAND").is_some());
+    let caller = match std::env::var_os("CNI_COMMAND") {
+        Some(_) => Caller::ContainerRuntime,
+        None => Caller::Other,
+    };
+    let call = resolve(&args, caller);
     if call == Call::Plugin {
         return cni::plugin();
     }
@@ -116,10 +128,10 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     }
 }
 
-/// Chooses what to run. `cni` = CNI_COMMAND is set.
-pub fn resolve(args: &[OsString], cni: bool) -> Call {
+/// Chooses what to run.
+pub fn resolve(args: &[OsString], caller: Caller) -> Call {
     let called = args.first().map(base_name).unwrap_or_default();
-    if cni && called == "kube-ovn" {
+    if caller == Caller::ContainerRuntime && called == "kube-ovn" {
         return Call::Plugin;
     }
     if let Some(index) = find(&called) {

@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, ffi::OsString};
 
 use kube_ovn::cmd::{
-    self, APPLETS, Call,
+    self, APPLETS, Call, Caller,
     controller_options::ControllerOptions,
     daemon_options::{DaemonOptions, Task},
     flags,
@@ -34,16 +34,19 @@ fn dispatch_by_link_name_and_by_first_argument() {
         ("kube-ovn nonsense", Call::Unknown("nonsense".into())),
         ("kube-ovn --nonsense", Call::Unknown("--nonsense".into())),
     ] {
-        assert_eq!(cmd::resolve(&words(line), false), expected, "{line}");
+        assert_eq!(cmd::resolve(&words(line), Caller::Other), expected, "{line}");
     }
 }
 
 #[test]
 fn plugin_only_under_its_own_name_and_with_cni_command() {
-    assert_eq!(cmd::resolve(&words("/opt/cni/bin/kube-ovn"), true), Call::Plugin);
-    assert_eq!(cmd::resolve(&words("/opt/cni/bin/kube-ovn"), false), Call::Help);
+    assert_eq!(
+        cmd::resolve(&words("/opt/cni/bin/kube-ovn"), Caller::ContainerRuntime),
+        Call::Plugin
+    );
+    assert_eq!(cmd::resolve(&words("/opt/cni/bin/kube-ovn"), Caller::Other), Call::Help);
     let daemon = Call::Applet(applet("kube-ovn-daemon"), vec![]);
-    assert_eq!(cmd::resolve(&words("kube-ovn-daemon"), true), daemon);
+    assert_eq!(cmd::resolve(&words("kube-ovn-daemon"), Caller::ContainerRuntime), daemon);
 }
 
 #[test]

@@ -19,7 +19,9 @@ mod ovsdb_json;
 mod ovsdb_replica;
 mod schema;
 
+mod architecture;
 mod publish;
+mod source;
 #[path = "../support/mod.rs"]
 mod support;
 mod watch;

@@ -6,7 +6,7 @@ use k8s_openapi::jiff::Timestamp;
 use kube_ovn::{
     api::{Kind, Text},
     controller::publish::{
-        Decision, Failure, Notice, Part, Wish, classify, conditions, decide, event_name,
+        Decision, Failure, Judgement, Notice, Part, Wish, classify, conditions, decide, event_name,
         event_object,
     },
     store::{EventType, Presence, Problem, Wanted, watch::Seen},
@@ -33,7 +33,10 @@ fn subnet(status: Value) -> Seen {
 }
 
 fn wish(kind: Kind, wanted: &[Wanted], problems: Vec<Problem>) -> Wish {
-    let mut wish = Wish::new(matches!(kind, Kind::Subnet | Kind::IpPool));
+    let mut wish = Wish::new(match kind {
+        Kind::Subnet | Kind::IpPool => Judgement::Conditions,
+        _ => Judgement::None,
+    });
     wanted.iter().for_each(|w| wish.add(w));
     wish.problems = problems;
     wish

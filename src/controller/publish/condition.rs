@@ -4,14 +4,18 @@
 use k8s_openapi::jiff::Timestamp;
 use serde_json::{Value, json};
 
+use super::Judgement;
 use crate::{
     api::{Kind, is_ovn_provider},
     store::Problem,
 };
 
 /// Kinds whose conditions are written from problems.
-pub fn has_conditions(kind: Kind) -> bool {
-    matches!(kind, Kind::Subnet | Kind::IpPool)
+pub fn judgement(kind: Kind) -> Judgement {
+    match kind {
+        Kind::Subnet | Kind::IpPool => Judgement::Conditions,
+        _ => Judgement::None,
+    }
 }
 
 /// Reason of Ready=True; upstream names the last step it took.
@@ -28,6 +32,28 @@ pub fn success_reason(kind: Kind, spec: &Value) -> &'static str {
         "SetPrivateLogicalSwitchSuccess"
     } else {
         "ResetLogicalSwitchAclSuccess"
+    }
+}
+
+/// Whether an error was ever reported on the object.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum History {
+    Clean,
+    Failed,
+}
+
+fn history(error: Option<&Value>) -> History {
+    match error {
+        Some(condition) if condition["status"] != "Unknown" => History::Failed,
+        _ => History::Clean,
+    }
+}
+
+/// The Error condition of an object that is fine.
+fn no_error(history: History, because: (&str, &str)) -> Verdict {
+    match history {
+        History::Failed => Verdict::new("Error", "False", because),
+        History::Clean => Verdict::new("Error", "Unknown", ("Init", "Not Observed")),
     }
 }
 
@@ -56,8 +82,7 @@ pub fn conditions(
     now: Timestamp,
 ) -> Value {
     let find = |name: &str| old.as_array().into_iter().flatten().find(|c| c["type"] == name);
-    let failed_before = find("Error").is_some_and(|c| c["status"] != "Unknown");
-    let verdicts = verdicts(kind, problems, success, failed_before);
+    let verdicts = verdicts(kind, problems, success, history(find("Error")));
     let same = |v: &Verdict| {
         find(v.kind).is_some_and(|c| {
             c["status"] == v.status
@@ -98,7 +123,7 @@ fn verdicts(
     kind: Kind,
     problems: &[Problem],
     success: &'static str,
-    failed_before: bool,
+    history: History,
 ) -> Vec<Verdict> {
     // A wrong object first: what else is wrong follows from it.
     let worst = problems.iter().find(|p| p.reason == "ValidateLogicalSwitchFailed");
@@ -106,30 +131,24 @@ fn verdicts(
     let (ready, validated, error) = match worst {
         None => {
             let because = (success, "");
-            let error = match failed_before {
-                true => Verdict::new("Error", "False", because),
-                false => Verdict::new("Error", "Unknown", ("Init", "Not Observed")),
-            };
             (
                 Verdict::new("Ready", "True", because),
                 Verdict::new("Validated", "True", because),
-                error,
+                no_error(history, because),
             )
         }
         Some(problem) => {
             let messages = problems.iter().filter(|p| p.reason == problem.reason);
             let message = messages.map(|p| p.message.as_str()).collect::<Vec<_>>().join("; ");
             let because = (problem.reason, message.as_str());
-            let valid = problem.reason != "ValidateLogicalSwitchFailed";
-            let validated = match valid {
-                true => Verdict::new("Validated", "True", (problem.reason, "")),
-                false => Verdict::new("Validated", "False", because),
+            let validated = match problem.reason {
+                "ValidateLogicalSwitchFailed" => Verdict::new("Validated", "False", because),
+                reason => Verdict::new("Validated", "True", (reason, "")),
             };
             // No gateway chosen yet is a state, not an error (upstream's success path).
-            let error = match problem.reason == "NoReadyGateway" {
-                true if failed_before => Verdict::new("Error", "False", because),
-                true => Verdict::new("Error", "Unknown", ("Init", "Not Observed")),
-                false => Verdict::new("Error", "True", because),
+            let error = match problem.reason {
+                "NoReadyGateway" => no_error(history, because),
+                _ => Verdict::new("Error", "True", because),
             };
             (Verdict::new("Ready", "False", because), validated, error)
         }

@@ -22,8 +22,16 @@ pub struct Wish {
     events: Vec<Notice>,
     /// Sorted; the first decides the conditions.
     pub problems: Vec<Problem>,
-    /// The kind has conditions, and they are ours to write.
-    judged: bool,
+    judgement: Judgement,
+}
+
+/// Whether an object gets conditions from its problems.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Judgement {
+    /// The kind has none, or they are written by others.
+    #[default]
+    None,
+    Conditions,
 }
 
 /// An Event that is due when it was not sent before.
@@ -60,8 +68,8 @@ pub struct Decision {
 }
 
 impl Wish {
-    pub fn new(judged: bool) -> Self {
-        Wish { judged, ..Wish::default() }
+    pub fn new(judgement: Judgement) -> Self {
+        Wish { judgement, ..Wish::default() }
     }
 
     /// Adds one owner's wish; of two for the same key the later counts.
@@ -102,7 +110,7 @@ pub fn decide(kind: Kind, wish: &Wish, seen: &Seen, now: Timestamp) -> Decision 
     let mut notices = wish.events.clone();
     notices.extend(wish.problems.iter().map(warning));
     // An object that is going away keeps the conditions it had.
-    if wish.judged && !seen.deleting {
+    if wish.judgement == Judgement::Conditions && !seen.deleting {
         judge(kind, wish, seen, now, (&mut status, &mut notices));
     }
     decision.standing = notices.iter().map(|notice| notice.reason).collect();

@@ -30,7 +30,7 @@ use crate::{
 };
 
 pub use condition::conditions;
-pub use decide::{Decision, Notice, Part, Patch, Wish, decide, difference};
+pub use decide::{Decision, Judgement, Notice, Part, Patch, Wish, decide, difference};
 pub use event::{event_name, event_object};
 pub use write::{Failure, PublishError, classify};
 
@@ -90,8 +90,9 @@ impl Publisher {
             }
         }
         // The object of an owner without problems gets its good conditions, too.
-        let own = condition::has_conditions(owner.kind).then(|| (owner.kind, owner.key.clone()));
-        let judged = own.filter(|_| owner.feature != PARSER);
+        let judged = condition::judgement(owner.kind) == Judgement::Conditions;
+        let judged = judged && owner.feature != PARSER;
+        let judged = judged.then(|| (owner.kind, owner.key.clone()));
         let targets: BTreeSet<Target> = new.targets().into_iter().chain(judged).collect();
         if !targets.is_empty() {
             self.owners.insert(owner.clone(), new);
@@ -146,7 +147,7 @@ impl Publisher {
             return;
         }
         let Some(seen) = seen.get(target.0, &target.1) else { return };
-        let mut wish = Wish::new(condition::has_conditions(target.0));
+        let mut wish = Wish::new(condition::judgement(target.0));
         for wishes in owners.iter().filter_map(|owner| self.owners.get(owner)) {
             wishes
                 .wanted
