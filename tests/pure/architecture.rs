@@ -168,10 +168,9 @@ fn wrong_imports(sources: &[Source]) -> Vec<String> {
             let mut parts = inside.split("::");
             let module = parts.next().unwrap_or_default();
             let target = layer(module, parts.next());
-            let same = own.split('.').next() == Some(module);
             // The halves of one module: I/O may use the pure half, not the other way round.
-            let fine = target == own || allowed.contains(&target.as_str());
-            if !fine && !(same && target == module) {
+            let half = own.split('.').next() == Some(module) && target == module;
+            if !(half || target == own || allowed.contains(&target.as_str())) {
                 findings.push(format!("{}:{line}: {own} must not import {path}", source.path));
             }
         }
