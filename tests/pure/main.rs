@@ -3,6 +3,8 @@
 mod api;
 mod cmd;
 mod cni;
+mod cni_node;
+mod cni_rows;
 mod crds;
 mod engine;
 mod host;
