@@ -27,6 +27,7 @@ use crate::{
         },
     },
     controller::{
+        chassis,
         commit::{self, AcceptPlan},
         leader::{self, Leadership},
         publish::Publisher,
@@ -37,7 +38,7 @@ use crate::{
     ovsdb::{
         client::{Client as OvsdbClient, Options as OvsdbOptions},
         endpoint::Endpoint,
-        schema::nb,
+        schema::{Database, nb, sb},
         tls::TlsFiles,
     },
     store::watch::{Scope, Watches},
@@ -142,15 +143,27 @@ async fn lead(
         tracing::warn!(%error, "cannot make the default VPC and subnets yet");
         tokio::time::sleep(START_RETRY).await;
     }
-    let (ovsdb, ovsdb_events) = OvsdbClient::connect(northbound(options)?);
-    let (mut watches, watch) = Watches::new(client.clone());
+    let northbound = OvsdbOptions {
+        monitored: commit::monitored(),
+        ..database(options, &nb::DATABASE, &options.databases.northbound)?
+    };
+    let southbound = OvsdbOptions {
+        monitored: chassis::monitored(),
+        ..database(options, &sb::DATABASE, &options.databases.southbound)?
+    };
+    let (ovsdb, ovsdb_events) = OvsdbClient::connect(northbound);
+    let (sb_client, sb_events) = OvsdbClient::connect(southbound);
+    let (nodes, known_nodes) = watch::channel(None);
+    let _chassis =
+        AbortOnDrop(tokio::spawn(chassis::keep_chassis(sb_client, sb_events, known_nodes)));
+    let (mut watches, updates) = Watches::new(client.clone());
     let kinds = start_watches(&mut watches, settings);
     let inputs = Inputs {
         publisher: Publisher::new(client.clone(), "kube-ovn-controller"),
         kube: client,
         ovsdb,
         ovsdb_events,
-        watch,
+        watch: updates,
         kinds,
         settings: settings.clone(),
         accept: match options.oversized_plan {
@@ -158,8 +171,18 @@ async fn lead(
             OversizedPlan::Wait => AcceptPlan::No,
         },
         progress,
+        nodes,
     };
     Ok(reconcile::reconcile(FEATURES, inputs).await)
+}
+
+/// Ends the task with the leadership.
+struct AbortOnDrop(tokio::task::JoinHandle<()>);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
 }
 
 fn seed(of: &SubnetSeed) -> Seed {
@@ -172,13 +195,14 @@ fn seed(of: &SubnetSeed) -> Seed {
     }
 }
 
-fn northbound(options: &ControllerOptions) -> anyhow::Result<OvsdbOptions> {
-    let endpoints = options
-        .databases
-        .northbound
-        .iter()
-        .map(|text| text.parse::<Endpoint>())
-        .collect::<Result<Vec<_>, _>>()?;
+/// Client options for a database at `addresses`, monitoring nothing yet.
+fn database(
+    options: &ControllerOptions,
+    database: &'static Database,
+    addresses: &[String],
+) -> anyhow::Result<OvsdbOptions> {
+    let endpoints =
+        addresses.iter().map(|text| text.parse::<Endpoint>()).collect::<Result<Vec<_>, _>>()?;
     let secure = endpoints.iter().any(|e| matches!(e, Endpoint::Ssl { .. }));
     Ok(OvsdbOptions {
         tls: secure.then(|| TlsFiles {
@@ -186,11 +210,10 @@ fn northbound(options: &ControllerOptions) -> anyhow::Result<OvsdbOptions> {
             certificate: "/var/run/tls/cert".into(),
             authority: "/var/run/tls/cacert".into(),
         }),
-        monitored: commit::monitored(),
         probe: options.databases.inactivity_probe.unwrap_or_default(),
         connect_timeout: options.databases.connect_timeout,
         transact_timeout: options.databases.transaction_timeout,
-        ..OvsdbOptions::new(&nb::DATABASE, endpoints)
+        ..OvsdbOptions::new(database, endpoints)
     })
 }
 

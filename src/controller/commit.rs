@@ -313,7 +313,7 @@ impl Commit {
                 None => self.take_batch(now),
             };
             if batch.is_empty() {
-                return Next::Idle;
+                break;
             }
             left = left.saturating_sub(batch.len());
             let plan = diff::plan(engine.desired(), &self.replica, &batch);
@@ -328,6 +328,8 @@ impl Commit {
             self.flight = Some(Flight::Batch { batch, plan });
             return Next::Send(transaction);
         }
+        // One oversized plan was accepted, not every later one.
+        self.accepted &= !self.pending.is_empty();
         Next::Idle
     }
 

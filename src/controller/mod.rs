@@ -1,5 +1,6 @@
 //! Loops of the cluster controller: leader election, allocation, reconcile, publish.
 
+pub mod chassis;
 pub mod commit;
 pub mod gateway;
 pub mod leader;

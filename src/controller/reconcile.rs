@@ -10,7 +10,7 @@ use std::{
 
 use kube::Client as KubeClient;
 use serde_json::json;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use crate::{
     api::{Gateway, Kind, Node, Settings, Subnet, Text, crd, parse::defaulted_subnet_spec},
@@ -24,6 +24,7 @@ use crate::{
 };
 
 use super::{
+    chassis::Nodes,
     commit::{AcceptPlan, Commit, Finished, Next},
     gateway,
     ledger::{Action, Claimant, Ledger, claimant_of},
@@ -83,6 +84,8 @@ pub struct Inputs {
     pub settings: Settings,
     pub accept: AcceptPlan,
     pub progress: SharedProgress,
+    /// Nodes and their chassis, for the southbound upkeep.
+    pub nodes: watch::Sender<Option<Nodes>>,
 }
 
 enum Done {
@@ -111,11 +114,12 @@ pub struct Reconciler {
     last_oracle: Instant,
     oracle_differences: u64,
     progress: SharedProgress,
+    nodes: watch::Sender<Option<Nodes>>,
 }
 
 /// Runs until leadership has to end.
 pub async fn reconcile(features: &'static [Feature], inputs: Inputs) -> Ended {
-    let Inputs { mut ovsdb_events, mut watch, .. } = inputs;
+    let Inputs { mut ovsdb_events, watch: mut updates, .. } = inputs;
     let (done, mut finished) = mpsc::unbounded_channel();
     let mut reconciler = Reconciler {
         kube: inputs.kube,
@@ -136,6 +140,7 @@ pub async fn reconcile(features: &'static [Feature], inputs: Inputs) -> Ended {
         last_oracle: Instant::now(),
         oracle_differences: 0,
         progress: inputs.progress,
+        nodes: inputs.nodes,
     };
     reconciler.apply(vec![(Arc::new(inputs.settings) as Arc<dyn Stored>).into()]);
     let mut tick = tokio::time::interval(TICK);
@@ -152,9 +157,9 @@ pub async fn reconcile(features: &'static [Feature], inputs: Inputs) -> Ended {
                 Some(done) => reconciler.on_done(done),
                 None => Err(Ended::Closed("result")),
             },
-            update = watch.recv() => match update {
+            update = updates.recv() => match update {
                 Some(update) => {
-                    reconciler.on_watch(update, &mut watch);
+                    reconciler.on_watch(update, &mut updates);
                     Ok(())
                 }
                 None => Err(Ended::Closed("watch")),
@@ -383,6 +388,7 @@ impl Reconciler {
         for subnet in self.ledger.take_changed() {
             self.publish_ledger(Kind::Subnet, &subnet);
         }
+        self.tell_nodes();
         for conflict in self.ledger.take_conflicts() {
             tracing::error!(conflict, "two records hold one address");
         }
@@ -412,6 +418,21 @@ impl Reconciler {
             }
             _ => Ok(()),
         }
+    }
+
+    fn tell_nodes(&self) {
+        if self.unsynced.contains(&Kind::Node) {
+            return;
+        }
+        let chassis =
+            |node: &Node| node.annotations.get(crate::api::names::annotation::CHASSIS).cloned();
+        let nodes: Nodes =
+            self.store.iter::<Node>().map(|n| (n.name.clone(), chassis(n))).collect();
+        self.nodes.send_if_modified(|current| {
+            let changed = current.as_ref() != Some(&nodes);
+            *current = Some(nodes);
+            changed
+        });
     }
 
     /// Recomputes everything from scratch and compares; a difference is repaired.
