@@ -6,7 +6,9 @@ mod kernel;
 mod kernel_attach;
 mod kernel_firewall;
 
+mod kube_api;
 mod node_cni;
+mod node_daemon;
 mod node_rig;
 mod ovn;
 mod ovsdb;

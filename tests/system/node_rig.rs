@@ -207,6 +207,12 @@ impl Node {
         self.vsctl(&["add-port", "br-int", "gw"]);
     }
 
+    /// The same router answers for the join subnet.
+    pub fn add_join_gateway(&self) {
+        let mut inside = Netlink::open(&self._gateway.place).unwrap();
+        inside.add_address("eth0", "100.64.0.1/16".parse().unwrap(), Dad::Skip).unwrap();
+    }
+
     pub fn restart_db(&mut self) {
         self.db = start_db(&self.folder.0.clone());
     }
