@@ -27,3 +27,5 @@ mod source;
 #[path = "../support/mod.rs"]
 mod support;
 mod watch;
+mod publish_write;
+mod serve;
