@@ -39,8 +39,11 @@ async fn answer(State(log): State<Shared>, method: Method, uri: Uri, body: Strin
     log.requests.push((format!("{method} {}", uri.path()), body));
     let code = log.answers.pop_front().unwrap_or(200);
     let metadata = json!({"name": "x", "uid": "u", "resourceVersion": "10"});
+    let kind = if uri.path().contains("/events") { "Event" } else { "X" };
     let body = match code {
-        200 => json!({"apiVersion": "v1", "kind": "X", "metadata": metadata, "involvedObject": {}}),
+        200 => {
+            json!({"apiVersion": "v1", "kind": kind, "metadata": metadata, "involvedObject": {}})
+        }
         code => json!({"apiVersion": "v1", "kind": "Status", "status": "Failure", "code": code,
             "message": "metadata.uid: field is immutable",
             "reason": if uri.path().ends_with("/events") { "AlreadyExists" } else { "" }}),
