@@ -22,8 +22,20 @@ done
 # Host ends of pod interfaces: <12 digits>_h and <16 hex digits>_h.
 for link in $(ip -o link show type veth | sed -nE 's/^[0-9]+: ([0-9a-z]{8,}_h)[@:].*/\1/p'); do ip link del "$link"; done
 
-# The NIC that the userspace datapath took into br-phy gives its address back with br-phy's end;
-# flags that were set on it go at the next boot.
+# The userspace datapath moved a NIC's addresses and routes to br-phy and noted them there.
+ids=$(ovsdb-tool query "$host$OPENVSWITCH_DIR/conf.db" \
+    '["Open_vSwitch",{"op":"select","table":"Bridge","where":[["name","==","br-phy"]],"columns":["external_ids"]}]' 2>/dev/null)
+noted() { sed -nE "s/.*\[\"kube-ovn-$1\",\"([^\"]*)\"\].*/\1/p" <<<"$ids"; }
+uplink=$(noted uplink)
+if [ -n "$uplink" ]; then
+    ip link set "$uplink" up
+    for address in $(noted addresses | tr ',' ' '); do ip addr replace "$address" dev "$uplink"; done
+    noted routes | tr ';' '\n' | while read -r route; do
+        # shellcheck disable=SC2086
+        ip route replace $route dev "$uplink"
+    done
+    say "addresses of $uplink put back"
+fi
 
 # Rules: those that name one of our chains or sets, then the chains, in one batch per table.
 for variant in iptables-nft iptables-legacy ip6tables-nft ip6tables-legacy; do
