@@ -13,7 +13,7 @@ run_sandbox() {
     # An image of the sandbox is never looked for in a registry; its tag says which build it is.
     local binary
     if [ $network = yes ]; then
-        say "executable (about 3 min the first time)"
+        say "executable"
         binary=$("$HOME_DIR/packaging/image/binary")
         VERSION=$(auto_VERSION) IMAGE=docker.io/kubeovn/kube-ovn:$(auto_VERSION)-${binary##*-}
         export VERSION IMAGE IMAGE_PULL_POLICY=Never
