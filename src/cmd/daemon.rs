@@ -28,13 +28,14 @@ use crate::{
         apply::Executor,
         attach::Attacher,
         chassis::annotate,
+        check_ports::serve_check_ports,
         cni_server::{Socket, serve},
         feed::changes,
         health::{JoinHealth, Reach},
         install::{Installed, install_conflist},
         metrics::Metrics,
         reconcile::{HostConfig, HostLoop, HostStatus},
-        resolve::NodeFacts,
+        resolve::{ConflictProbe, NodeFacts},
         service::handler,
         state::Cluster,
         vswitch::Vswitch,
@@ -194,6 +195,10 @@ async fn serve_node(options: DaemonOptions) -> anyhow::Result<ExitCode> {
         node: options.node_name.as_str().into(),
         datapath: Datapath::System,
         overlay_mtu: None,
+        conflict_probe: match options.detect_address_conflict {
+            true => ConflictProbe::On,
+            false => ConflictProbe::Off,
+        },
     });
     let attacher =
         Attacher::new(cluster.clone(), executor.clone(), seen_facts, Some(metrics.clone()));
@@ -220,6 +225,13 @@ async fn serve_node(options: DaemonOptions) -> anyhow::Result<ExitCode> {
     let node = options.node_name.as_str().into();
     tasks.spawn(annotate(client, node, cluster, vswitch));
     tasks.spawn(health.run());
+    if let Some((tcp, udp)) = options.check_ports {
+        tasks.spawn(async move {
+            if let Err(error) = serve_check_ports(tcp, udp).await {
+                tracing::error!(tcp, udp, %error, "connectivity check ports are not served");
+            }
+        });
+    }
     tasks.spawn(housekeeping(options, attacher, reach));
     let result = tokio::select! {
         signal = runtime::shutdown() => signal.map(|()| ExitCode::SUCCESS),

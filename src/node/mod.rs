@@ -13,6 +13,7 @@
 pub mod apply;
 pub mod attach;
 pub mod chassis;
+pub mod check_ports;
 pub mod cni_server;
 pub mod detach;
 pub mod feed;

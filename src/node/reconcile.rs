@@ -29,7 +29,7 @@ use crate::{
 /// Drift nobody tells us of (firewall, sysctls) is found after this time at the latest.
 const DRIFT_CHECK: Duration = Duration::from_secs(30);
 /// Events of one cause come together; pods start in bursts.
-const SETTLE: Duration = Duration::from_millis(50);
+const SETTLE: Duration = Duration::from_millis(100);
 /// A pass that repeats the same operations waits this long: something undoes them, or they fail.
 const FUTILE_PAUSE: Duration = Duration::from_secs(5);
 
@@ -227,9 +227,9 @@ impl HostLoop {
         let datapath = self.executor.vswitch().read(datapath);
         self.facts.send_if_modified(|facts| {
             let fresh = NodeFacts {
-                node: config.node.clone(),
                 datapath: datapath.unwrap_or(Datapath::System),
                 overlay_mtu: mtu.filter(|_| datapath.is_some()),
+                ..facts.clone()
             };
             let changed = *facts != fresh;
             *facts = fresh;

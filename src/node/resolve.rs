@@ -26,6 +26,15 @@ pub struct NodeFacts {
     pub datapath: Datapath,
     /// `None` until the tunnel interface is known.
     pub overlay_mtu: Option<u32>,
+    /// `--enable-arp-detect-ip-conflict`.
+    pub conflict_probe: ConflictProbe,
+}
+
+/// Whether addresses on segments that others share are probed for (RFC 5227, RFC 4862).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ConflictProbe {
+    On,
+    Off,
 }
 
 /// Where a request stands.
@@ -309,7 +318,10 @@ fn interface(
         mtu: pod_mtu(subnet, provider_network, &labels, overlay_mtu),
         datapath: facts.datapath,
         // On an overlay nobody else can have the address: IPAM guarantees it.
-        dad: if migrating || subnet.is_overlay() { Dad::Skip } else { Dad::Detect },
+        dad: match facts.conflict_probe {
+            ConflictProbe::On if !migrating && !subnet.is_overlay() => Dad::Detect,
+            _ => Dad::Skip,
+        },
         gateway_check: if migrating || get(suffix::ACTIVATION_STRATEGY).is_some() {
             GatewayCheck::Skipped
         } else if subnet.disable_gateway_check {

@@ -13,7 +13,7 @@ use kube_ovn::{
         health::{Probe, Reach, Verdict, condition},
         install::{Installed, install_conflist, install_file, install_plugins},
         metrics::{Metrics, Waited},
-        resolve::{NodeFacts, Ready, Refusal, Resolution, Work, resolve},
+        resolve::{ConflictProbe, NodeFacts, Ready, Refusal, Resolution, Work, resolve},
         state::{Change, State, SubnetStatus},
     },
 };
@@ -22,7 +22,12 @@ use serde_json::json;
 use crate::support::objects;
 
 fn facts() -> NodeFacts {
-    NodeFacts { node: "node1".into(), datapath: Datapath::System, overlay_mtu: Some(1400) }
+    NodeFacts {
+        node: "node1".into(),
+        datapath: Datapath::System,
+        overlay_mtu: Some(1400),
+        conflict_probe: ConflictProbe::On,
+    }
 }
 
 fn request() -> Request {
@@ -192,6 +197,9 @@ fn bug_5_the_u2o_address_is_waited_for() {
     };
     assert_eq!(attach.u2o_addresses.to_string(), "10.16.0.254");
     assert_eq!(attach.dad, Dad::Detect, "others share the segment");
+    let off = NodeFacts { conflict_probe: ConflictProbe::Off, ..facts() };
+    let Work::Interface(attach) = ready(resolve(&request(), &state, &off)).work else { panic!() };
+    assert_eq!(attach.dad, Dad::Skip);
 }
 
 /// BUG 6: the gateway check follows the pod, not the virtual machine that names the port.

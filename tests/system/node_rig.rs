@@ -23,7 +23,7 @@ use kube_ovn::{
         attach::Attacher,
         cni_server::{Socket, serve},
         ovs_rows::{PortState, observe_ovs, port_state},
-        resolve::NodeFacts,
+        resolve::{ConflictProbe, NodeFacts},
         service::handler,
         state::{Change, Cluster},
         vswitch::Vswitch,
@@ -153,6 +153,7 @@ impl Node {
             node: "node1".into(),
             datapath: Datapath::Netdev,
             overlay_mtu: Some(1400),
+            conflict_probe: ConflictProbe::On,
         });
         let attacher = Attacher::new(cluster.clone(), executor.clone(), seen, None)
             .with_budget(Duration::from_secs(10));
