@@ -78,7 +78,28 @@ pub enum Index {
     IpsBySubnet,
     IpsByPod,
     SubnetsByVpc,
+    /// OVN subnets of a VPC that are not being deleted.
+    ActiveSubnetsByVpc,
+    /// Subnets marked as the default of their VPC.
+    DefaultSubnetsByVpc,
+    /// Underlay subnets with u2oInterconnection.
+    U2oSubnetsByVpc,
+    /// By each entry of `spec.namespaces`.
+    SubnetsByNamespace,
+    /// Subnets with namespaceSelectors (bucket value "").
+    SubnetsWithSelectors,
+    /// By name with dots for dashes, as in port group names.
+    SubnetsByDottedName,
+    /// By [`Subnet::ground`] and the block that a range is at home in, see [`Cidr::blocks`].
+    SubnetsAtHome,
+    /// By ground and every block around the home of a range.
+    SubnetsInside,
+    /// By `policyRoutingTableID`.
+    SubnetsByEgressTable,
+    VpcsByNamespace,
+    NodesByDottedName,
     PoolsBySubnet,
+    PoolsByNamespace,
     ChassisByHostname,
 }
 
@@ -211,10 +232,69 @@ impl Subnet {
         is_ovn_provider(&self.provider)
     }
 
+    /// Where ranges must not overlap: the VPC and vlan, or the provider of an IPAM-only subnet.
+    pub fn ground(&self) -> String {
+        if self.is_ovn() {
+            format!("{}/{}", self.vpc, self.vlan.as_deref().unwrap_or_default())
+        } else {
+            self.provider.to_string()
+        }
+    }
+
+    /// Subnets among which every one that overlaps this one is found.
+    pub fn neighbourhood(&self) -> impl Iterator<Item = (Index, String)> {
+        let ground = self.ground();
+        let mut all = Vec::new();
+        for (_, cidr) in self.cidrs.iter() {
+            let blocks = cidr.blocks();
+            all.extend(blocks.iter().map(|b| (Index::SubnetsAtHome, format!("{ground} {b}"))));
+            let home = blocks.last().map(|b| (Index::SubnetsInside, format!("{ground} {b}")));
+            all.extend(home);
+        }
+        all.into_iter()
+    }
+
+    fn index_entries(&self) -> Vec<(Index, Text)> {
+        let mut all = vec![
+            (Index::SubnetsByVpc, self.vpc.clone()),
+            (Index::SubnetsByDottedName, dotted(&self.name).into()),
+        ];
+        if self.is_ovn() && !self.deleting {
+            all.push((Index::ActiveSubnetsByVpc, self.vpc.clone()));
+        }
+        if self.default {
+            all.push((Index::DefaultSubnetsByVpc, self.vpc.clone()));
+        }
+        if self.vlan.is_some() && self.u2o_interconnection {
+            all.push((Index::U2oSubnetsByVpc, self.vpc.clone()));
+        }
+        all.extend(self.namespaces.iter().map(|n| (Index::SubnetsByNamespace, n.clone())));
+        if !self.namespace_selectors.is_empty() {
+            all.push((Index::SubnetsWithSelectors, "".into()));
+        }
+        if let Some(routing) = &self.policy_routing {
+            all.push((Index::SubnetsByEgressTable, routing.table.to_string().into()));
+        }
+        let ground = self.ground();
+        for (_, cidr) in self.cidrs.iter() {
+            let mut blocks = cidr.blocks();
+            let home = blocks.pop().map(|b| (Index::SubnetsAtHome, format!("{ground} {b}").into()));
+            all.extend(home);
+            let around = blocks.iter().map(|b| (Index::SubnetsInside, format!("{ground} {b}")));
+            all.extend(around.map(|(index, value)| (index, value.into())));
+        }
+        all
+    }
+
     /// Traffic is routed by OVN: no vlan, or a logical gateway on the vlan.
     pub fn is_overlay(&self) -> bool {
         self.vlan.is_none() || self.logical_gateway
     }
+}
+
+/// Dashes as dots: OVN allows no dash in names of port groups and address sets.
+pub fn dotted(name: &str) -> String {
+    name.replace('-', ".")
 }
 
 /// Provider rule of the manual: empty, `ovn`, or three dot fields of which the last is `ovn`.
@@ -382,8 +462,13 @@ macro_rules! object {
 }
 
 object!(Settings, Kind::Settings, |_s| "".into(), vec![]);
-object!(Vpc, Kind::Vpc, |s| s.name.clone(), vec![]);
-object!(Subnet, Kind::Subnet, |s| s.name.clone(), vec![(Index::SubnetsByVpc, s.vpc.clone())]);
+object!(
+    Vpc,
+    Kind::Vpc,
+    |s| s.name.clone(),
+    s.namespaces.iter().map(|n| (Index::VpcsByNamespace, n.clone())).collect()
+);
+object!(Subnet, Kind::Subnet, |s| s.name.clone(), s.index_entries());
 object!(
     Ip,
     Kind::Ip,
@@ -393,8 +478,17 @@ object!(
         (Index::IpsByPod, format!("{}/{}", s.namespace, s.pod_name).into()),
     ]
 );
-object!(IpPool, Kind::IpPool, |s| s.name.clone(), vec![(Index::PoolsBySubnet, s.subnet.clone())]);
-object!(Node, Kind::Node, |s| s.name.clone(), vec![]);
+object!(IpPool, Kind::IpPool, |s| s.name.clone(), {
+    let mut buckets = vec![(Index::PoolsBySubnet, s.subnet.clone())];
+    buckets.extend(s.namespaces.iter().map(|n| (Index::PoolsByNamespace, n.clone())));
+    buckets
+});
+object!(
+    Node,
+    Kind::Node,
+    |s| s.name.clone(),
+    vec![(Index::NodesByDottedName, dotted(&s.name).into())]
+);
 object!(Namespace, Kind::Namespace, |s| s.name.clone(), vec![]);
 object!(Pod, Kind::Pod, |s| format!("{}/{}", s.namespace, s.name).into(), {
     let mut buckets = vec![(Index::PodsByNamespace, s.namespace.clone())];

@@ -162,6 +162,15 @@ impl Cidr {
             && (n == self.first_number() || n == self.last_number())
     }
 
+    /// Blocks around the prefix, of 0, 8, 16 ... (IPv6: 0, 16, 32 ...) bits, the widest first. The
+    /// last is the home of the prefix: the longest such block that holds it. Two prefixes overlap
+    /// only if they have the same home or one's home is a block around the other's.
+    pub fn blocks(self) -> Vec<Cidr> {
+        let step = self.family().bits() / if self.family() == Family::V4 { 4 } else { 8 };
+        let block = |level| Cidr { address: self.address, prefix: level * step }.network();
+        (0..=self.prefix / step).map(block).collect()
+    }
+
     /// `ip/prefix` with another address of the same prefix length.
     pub fn with_address(self, address: IpAddr) -> Self {
         Cidr { address, prefix: self.prefix }

@@ -1,8 +1,12 @@
 //! Identities of rows that more than one feature refers to, and the names that users see.
 
+use std::collections::BTreeMap;
+
 use crate::{
+    api::{Index, Node, Subnet, Text, dotted},
     net::Mac,
     ovsdb::{row::RowKey, schema::nb},
+    store::View,
 };
 
 pub fn router(vpc: &str) -> RowKey {
@@ -46,35 +50,62 @@ pub fn hash(text: &str) -> u64 {
     digest.iter().take(8).fold(0, |n, b| n << 8 | u64::from(*b))
 }
 
-/// Port group names of (subnet, node). Dashes become dots, which is not injective: when another
-/// pair would get the same name, all but the first pair in order get a hash suffix.
+/// All nodes by dotted name, to see which names of port groups clash.
+pub struct NodeNames<'a>(BTreeMap<String, Vec<&'a Text>>);
+
+impl<'a> NodeNames<'a> {
+    pub fn read(view: &View<'a>) -> Self {
+        let mut names: BTreeMap<String, Vec<&Text>> = BTreeMap::new();
+        for node in view.keys::<Node>(Index::All, "") {
+            names.entry(dotted(node)).or_default().push(node);
+        }
+        NodeNames(names)
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = &'a Text> {
+        self.0.values().flatten().copied()
+    }
+
+    fn of(&self, dotted: &str) -> &[&'a Text] {
+        self.0.get(dotted).map_or(&[], Vec::as_slice)
+    }
+}
+
+/// Name of the port group of (subnet, node). Dashes become dots, which is not injective: pairs that
+/// would get the same name all get a hash suffix. Were one of them spared, it and the newcomer
+/// would have to swap names, which no order of single transactions allows.
 pub fn subnet_node_group_name(
+    view: &View<'_>,
     subnet: &str,
     node: &str,
-    subnets: &[&str],
-    nodes: &[&str],
+    nodes: &NodeNames<'_>,
 ) -> String {
-    let dotted = |t: &str| t.replace('-', ".");
     let name = format!("{}.{}", dotted(subnet), dotted(node));
-    let clash = subnets.iter().any(|s| {
-        let Some(rest) = name.strip_prefix(&dotted(s)).and_then(|r| r.strip_prefix('.')) else {
-            return false;
-        };
-        nodes.iter().any(|n| (*s, *n) < (subnet, node) && dotted(n) == rest)
-    });
-    // A subnet called `node` would share the name of the node groups.
-    if clash || subnet == "node" {
+    let another_pair = |(dot, _): (usize, &str)| {
+        let others = nodes.of(&name[dot + 1..]);
+        !others.is_empty()
+            && view
+                .keys::<Subnet>(Index::SubnetsByDottedName, &name[..dot])
+                .any(|s| others.iter().any(|n| (&**s, &***n) != (subnet, node)))
+    };
+    // Those names belong to the groups of nodes.
+    if name.starts_with("node.") || name.match_indices('.').any(another_pair) {
         return format!("{name}.{:08x}", hash(&format!("{subnet}/{node}")) as u32);
     }
     name
 }
 
-/// Name of a node's port group, with a hash suffix when an earlier node maps to the same name.
-pub fn node_group_name(node: &str, nodes: &[&str]) -> String {
-    let dotted = |t: &str| t.replace('-', ".");
-    let name = format!("node.{}", dotted(node));
-    if nodes.iter().any(|n| *n < node && dotted(n) == dotted(node)) {
+/// Name of a node's port group, with a hash suffix when another node maps to the same name.
+pub fn node_group_name(view: &View<'_>, node: &str) -> String {
+    let dotted = dotted(node);
+    let name = format!("node.{dotted}");
+    if view.keys::<Node>(Index::NodesByDottedName, &dotted).any(|n| &**n != node) {
         return format!("{name}.{:08x}", hash(node) as u32);
     }
     name
+}
+
+/// Whether the node exists. Reads no content: a node that changes does not re-run its pods.
+pub fn has_node(view: &View<'_>, node: &str) -> bool {
+    view.keys::<Node>(Index::NodesByDottedName, &dotted(node)).any(|n| &**n == node)
 }

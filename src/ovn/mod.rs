@@ -7,16 +7,14 @@ mod node;
 pub mod placement;
 mod pod;
 mod policy;
+mod route;
 mod subnet;
 mod subnet_acl;
 mod subnet_gateway;
 pub mod validity;
 mod vpc;
 
-use crate::{
-    api::Kind,
-    store::{Feature, Output, Problem},
-};
+use crate::{api::Kind, store::Feature};
 
 /// Every feature of the controller. Adding one: a file here, a line here, cases in `tests/cases`.
 pub static FEATURES: &[Feature] = &[
@@ -32,8 +30,3 @@ pub static FEATURES: &[Feature] = &[
 
 /// `vendor=kube-ovn`, the mark by which users and upstream's tools know our rows.
 pub const VENDOR: (&str, &str) = ("vendor", "kube-ovn");
-
-/// An output that is nothing but a problem.
-fn refused(problem: Problem) -> Output {
-    Output { problems: vec![problem], ..Output::default() }
-}

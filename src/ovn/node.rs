@@ -1,10 +1,10 @@
 //! A node is a port on the join switch, a route to its own address, and a group of its pods.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, net::IpAddr};
 
 use crate::{
     api::{Index, Ip, Kind, Node, Settings, Subnet, Text},
-    net::field,
+    net::{Cidr, Family, address_set_name, field},
     ovsdb::{
         row::{Element, Fact, RowBuilder, RowKey},
         schema::nb,
@@ -22,10 +22,10 @@ pub fn desired(view: &View<'_>, name: &str) -> Output {
         return Output::default();
     };
     let mut output = Output::default();
-    let nodes: Vec<&str> = view.keys::<Node>(Index::All, "").map(|n| &**n).collect();
+    let group = keys::node_group_name(view, name);
     output.facts.push(
         RowBuilder::new(&keys::node_ports(name))
-            .set(nb::port_group::NAME, keys::node_group_name(name, &nodes))
+            .set(nb::port_group::NAME, group.as_str())
             .map(
                 nb::port_group::EXTERNAL_IDS,
                 [("node", name.to_owned()), ("np", format!("node/{name}"))],
@@ -39,16 +39,17 @@ pub fn desired(view: &View<'_>, name: &str) -> Output {
     else {
         return output;
     };
-    output.facts.extend(port(ip, join));
+    output.facts.extend(port(node, ip, join));
     output.facts.extend(own_addresses(settings, node, ip));
+    output.facts.extend(local_dns(settings, node, ip, &group));
     output.wanted.push(annotations(node, ip, join));
     output
 }
 
-fn port(ip: &Ip, join: &Subnet) -> Vec<Fact> {
+fn port(node: &Node, ip: &Ip, join: &Subnet) -> Vec<Fact> {
     let Some(mac) = ip.mac else { return Vec::new() };
     let addresses: Vec<String> = ip.addresses.iter().map(|(_, a)| a.to_string()).collect();
-    let key = RowKey::new(&nb::LOGICAL_SWITCH_PORT, "node", &ip.pod_name, "port");
+    let key = RowKey::new(&nb::LOGICAL_SWITCH_PORT, "node", &node.name, "port");
     let row = RowBuilder::new(&key)
         .set(nb::logical_switch_port::NAME, ip.name.clone())
         .set(nb::logical_switch_port::ADDRESSES, format!("{mac} {}", addresses.join(" ")))
@@ -75,10 +76,41 @@ fn own_addresses(settings: &Settings, node: &Node, ip: &Ip) -> Vec<Fact> {
                 priority: priority::NODE,
                 matching: format!("{} == {internal}", field(family, "dst")),
                 action: Action::Reroute(vec![*hop]),
-                external_ids: vec![
-                    ("node".into(), node.name.to_string()),
-                    ("address-family".into(), family.digit().to_string()),
-                ],
+                external_ids: ids(node, family),
+            }
+            .facts(),
+        );
+    }
+    facts
+}
+
+fn ids(node: &Node, family: Family) -> Vec<(String, String)> {
+    vec![
+        ("node".into(), node.name.to_string()),
+        ("address-family".into(), family.digit().to_string()),
+    ]
+}
+
+/// 30000: the node's pods ask the DNS cache of their own node.
+fn local_dns(settings: &Settings, node: &Node, ip: &Ip, group: &str) -> Vec<Fact> {
+    let router = keys::router(&settings.cluster_router);
+    let mut facts = Vec::new();
+    for dns in &settings.node_local_dns {
+        let family = Family::of(*dns);
+        let Some(hop) = ip.addresses.get(family) else { continue };
+        let set = address_set_name(group, family);
+        let (src, dst) = (field(family, "src"), field(family, "dst"));
+        let mut external_ids = ids(node, family);
+        external_ids.push(("isLocalDnsCache".into(), "true".into()));
+        let id = format!("local-dns/{dns}");
+        facts.extend(
+            Policy {
+                key: RowKey::new(&nb::LOGICAL_ROUTER_POLICY, "node", &node.name, &id),
+                router: &router,
+                priority: priority::NODE,
+                matching: format!("{src} == ${set} && {dst} == {dns}"),
+                action: Action::Reroute(vec![*hop]),
+                external_ids,
             }
             .facts(),
         );
@@ -89,9 +121,8 @@ fn own_addresses(settings: &Settings, node: &Node, ip: &Ip) -> Vec<Fact> {
 /// An overlay subnet that holds a node's address makes that node unreachable for its pods.
 fn address_conflicts(view: &View<'_>, settings: &Settings, node: &Node) -> Vec<Problem> {
     let mut problems = Vec::new();
-    for subnet in view.list::<Subnet>(Index::SubnetsByVpc, &settings.cluster_router) {
-        let inside = node.internal_ips.iter().find(|(_, ip)| subnet.cidrs.contains(**ip));
-        if let Some((_, ip)) = inside.filter(|_| subnet.vlan.is_none()) {
+    for (_, ip) in node.internal_ips.iter() {
+        for subnet in overlay_around(view, settings, *ip) {
             problems.push(Problem {
                 kind: Kind::Node,
                 key: node.name.clone(),
@@ -105,6 +136,19 @@ fn address_conflicts(view: &View<'_>, settings: &Settings, node: &Node) -> Vec<P
         }
     }
     problems
+}
+
+/// Overlay subnets of the default VPC that hold the address. Reads only subnets near it.
+fn overlay_around<'a>(view: &View<'a>, settings: &Settings, ip: IpAddr) -> Vec<&'a Subnet> {
+    let mut found: Vec<&Subnet> = Vec::new();
+    for block in Cidr::host(ip).blocks() {
+        let home = format!("{}/ {block}", settings.cluster_router);
+        found.extend(view.list::<Subnet>(Index::SubnetsAtHome, &home));
+    }
+    found.retain(|s| s.cidrs.contains(ip));
+    found.sort_by_key(|s| &s.name);
+    found.dedup_by_key(|s| &s.name);
+    found
 }
 
 fn annotations(node: &Node, ip: &Ip, join: &Subnet) -> Wanted {

@@ -1,45 +1,57 @@
 //! Which subnets a namespace and a pod belong to.
 
 use crate::{
-    api::{IpPool, Kind, Namespace, Pod, Settings, Subnet, Text, Vpc},
+    api::{Index, Ip, IpPool, Kind, Namespace, Pod, Settings, Subnet, Text, Vpc},
     store::{Problem, View},
 };
+
+/// Subnets of a namespace, as [`namespace_subnets`] orders them.
+pub struct Choice<'a> {
+    /// The default subnet of the custom VPC that binds the namespace.
+    pub preferred: Option<&'a Subnet>,
+    /// Subnets that list or select the namespace, or the fallback when there is none at all.
+    pub members: Vec<&'a Subnet>,
+}
+
+/// Subnets that are usable for pods of a namespace.
+pub fn choose<'a>(view: &View<'a>, namespace: &Namespace) -> Choice<'a> {
+    let mut choice = Choice { preferred: None, members: Vec::new() };
+    let Some(settings) = view.get::<Settings>("") else { return choice };
+    let usable = |s: &&Subnet| !s.deleting && s.is_ovn();
+    let bound = view
+        .list::<Vpc>(Index::VpcsByNamespace, &namespace.name)
+        .into_iter()
+        .find(|v| v.name != settings.cluster_router);
+    // kube-system stays where the cluster's own components are reachable.
+    let vpc = bound.filter(|_| &*namespace.name != "kube-system");
+    choice.preferred = vpc
+        .and_then(|v| view.get::<Subnet>(v.default_subnet.as_ref()?).filter(|s| s.vpc == v.name))
+        .filter(usable);
+    choice.members = view.list(Index::SubnetsByNamespace, &namespace.name);
+    let selecting = view.list::<Subnet>(Index::SubnetsWithSelectors, "").into_iter();
+    let selected: Vec<&Subnet> = selecting
+        .filter(|s| s.namespace_selectors.iter().any(|x| x.matches(&namespace.labels)))
+        .filter(|s| !s.namespaces.contains(&namespace.name))
+        .collect();
+    choice.members.extend(selected);
+    choice.members.retain(|s| usable(&s));
+    if choice.members.is_empty() && choice.preferred.is_none() {
+        let marked = |v: &Vpc| view.list::<Subnet>(Index::DefaultSubnetsByVpc, &v.name);
+        let of_vpc = bound.and_then(|v| marked(v).into_iter().find(usable));
+        let fallback = of_vpc.or_else(|| view.get(&settings.default_subnet).filter(usable));
+        choice.members.extend(fallback);
+    }
+    choice
+}
 
 /// Subnets of a namespace, the preferred one first: a custom VPC's default subnet, subnets that
 /// list the namespace, subnets that select it, else the default subnet of the VPC that binds the
 /// namespace, else the cluster's. Order is by name within a group (upstream: random).
 pub fn namespace_subnets<'a>(view: &View<'a>, namespace: &Namespace) -> Vec<&'a Subnet> {
-    let Some(settings) = view.get::<Settings>("") else { return Vec::new() };
-    let mut chosen: Vec<&Subnet> = Vec::new();
-    let mut push = |subnet: &'a Subnet| {
-        if !chosen.iter().any(|s| s.name == subnet.name) {
-            chosen.push(subnet);
-        }
-    };
-    let vpcs = view.all::<Vpc>();
-    let bound = vpcs
-        .iter()
-        .find(|v| v.name != settings.cluster_router && v.namespaces.contains(&namespace.name));
-    let vpc_default = bound.and_then(|v| v.default_subnet.as_ref());
-    if let Some(subnet) = vpc_default.and_then(|name| view.get::<Subnet>(name)) {
-        push(subnet);
-    }
-    let subnets = view.all::<Subnet>();
-    let usable = || subnets.iter().filter(|s| !s.deleting && s.is_ovn());
-    for subnet in usable().filter(|s| s.namespaces.contains(&namespace.name)) {
-        push(subnet);
-    }
-    for subnet in
-        usable().filter(|s| s.namespace_selectors.iter().any(|x| x.matches(&namespace.labels)))
-    {
-        push(subnet);
-    }
-    if chosen.is_empty() {
-        let of_vpc = bound.and_then(|v| subnets.iter().find(|s| s.vpc == v.name && s.default));
-        let fallback = of_vpc.copied().or_else(|| view.get::<Subnet>(&settings.default_subnet));
-        chosen.extend(fallback);
-    }
-    chosen
+    let Choice { preferred, members } = choose(view, namespace);
+    let first = preferred.map(|s| s.name.clone());
+    let others = members.into_iter().filter(|s| Some(&s.name) != first.as_ref());
+    preferred.into_iter().chain(others).collect()
 }
 
 /// Subnets in which the default NIC of a pod may get its address, in order of preference.
@@ -73,9 +85,26 @@ pub fn pod_subnets<'a>(view: &View<'a>, pod: &Pod) -> Result<Vec<&'a Subnet>, Pr
 
 /// IPPools bound to a namespace, by name.
 pub fn namespace_pools(view: &View<'_>, namespace: &str) -> Vec<Text> {
-    view.all::<IpPool>()
+    view.keys::<IpPool>(Index::PoolsByNamespace, namespace).cloned().collect()
+}
+
+/// The virtual machine behind a pod, when its addresses belong to the machine: the pods of one
+/// machine, old and new, then share one port.
+pub fn virtual_machine<'a>(pod: &'a Pod, settings: &Settings) -> Option<&'a Text> {
+    let owner = pod.owner.as_ref().filter(|_| settings.keep_vm_ip)?;
+    let machine =
+        &*owner.kind == "VirtualMachineInstance" && owner.api_version.starts_with("kubevirt.io");
+    machine.then_some(&owner.name)
+}
+
+/// Recorded addresses of a pod, or of the virtual machine that runs in it. A machine and a pod of
+/// the same name do not share their records.
+pub fn pod_addresses<'a>(view: &View<'a>, pod: &Pod, settings: &Settings) -> Vec<&'a Ip> {
+    let machine = virtual_machine(pod, settings);
+    let key = format!("{}/{}", pod.namespace, machine.unwrap_or(&pod.name));
+    let of_machine = |ip: &&Ip| &*ip.pod_type == "VirtualMachine";
+    view.list::<Ip>(Index::IpsByPod, &key)
         .into_iter()
-        .filter(|p| p.namespaces.iter().any(|n| &**n == namespace))
-        .map(|p| p.name.clone())
+        .filter(|ip| of_machine(ip) == machine.is_some())
         .collect()
 }

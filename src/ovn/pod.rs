@@ -1,10 +1,11 @@
 //! A pod is a port on its subnet's switch. The pod puts itself into the groups it belongs to, so
 //! that a pod event costs the same whatever the size of the groups.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, net::IpAddr};
 
 use crate::{
-    api::{GatewayType, Index, Ip, Kind, Node, Pod, PodLife, Settings, Subnet, Text},
+    api::{GatewayType, Ip, Kind, Pod, PodLife, Settings, Subnet, Text, parse::reason},
+    net::{DualStack, Family, field},
     ovsdb::{
         row::{Element, Fact, RowBuilder, RowKey},
         schema::nb,
@@ -12,7 +13,10 @@ use crate::{
     store::{Output, Problem, View, Wanted},
 };
 
-use super::{VENDOR, keys};
+use super::{
+    VENDOR, keys, placement,
+    policy::{Action, Policy, priority},
+};
 
 const PROVIDER: &str = "ovn";
 
@@ -33,20 +37,43 @@ pub fn desired(view: &View<'_>, key: &str) -> Output {
         return Output { problems: problems.collect(), ..Output::default() };
     }
     let mut output = Output::default();
-    for port in view.keys::<Ip>(Index::IpsByPod, key) {
-        let Some(ip) = view.get::<Ip>(port) else { continue };
-        // The join address of a node, or an address that is on its way out, makes no port.
+    for ip in placement::pod_addresses(view, pod, settings) {
+        // An address that is on its way out makes no port.
         let Some(subnet) = view.get::<Subnet>(&ip.subnet).filter(|_| !ip.deleting) else {
             continue;
         };
-        if subnet.name == settings.node_switch || !subnet.is_ovn() {
+        if let Some(message) = unusable(ip, subnet, settings) {
+            let (kind, key) = (Kind::Pod, key.into());
+            output.problems.push(Problem { kind, key, reason: reason::POD, message });
             continue;
         }
-        output.facts.extend(port_facts(pod, ip, subnet));
-        output.facts.extend(memberships(view, pod, ip, subnet, settings));
+        if subnet.is_ovn() {
+            output.facts.extend(port_facts(pod, ip, subnet));
+            output.facts.extend(memberships(view, pod, ip, subnet, settings));
+        }
         output.wanted.push(annotations(pod, ip, subnet, settings));
     }
     output
+}
+
+/// Why a recorded address cannot be a pod's.
+fn unusable(ip: &Ip, subnet: &Subnet, settings: &Settings) -> Option<String> {
+    if subnet.name == settings.node_switch {
+        return Some(format!(
+            "subnet {:?} is for nodes; choose another in annotation logical_switch",
+            &*subnet.name
+        ));
+    }
+    let edge = ip.addresses.iter().find(|(family, address)| {
+        subnet.cidrs.get(*family).is_some_and(|c| c.is_network_or_broadcast(**address))
+    });
+    edge.map(|(_, address)| {
+        format!(
+            "address {address} is the network or broadcast address of {}; choose another in \
+             annotation ip_address",
+            subnet.cidrs
+        )
+    })
 }
 
 fn port_key(ip: &Ip) -> RowKey {
@@ -101,7 +128,7 @@ fn port_facts(pod: &Pod, ip: &Ip, subnet: &Subnet) -> Vec<Fact> {
     vec![row.fact(), member]
 }
 
-/// Groups of the default VPC that the port is in while the pod is on a node.
+/// Groups of the default VPC that the port is in while the pod is on a node, and its own way out.
 fn memberships(
     view: &View<'_>,
     pod: &Pod,
@@ -112,21 +139,48 @@ fn memberships(
     if subnet.vpc != settings.cluster_router || !subnet.is_overlay() || ip.mac.is_none() {
         return Vec::new();
     }
-    let Some(node) = pod.node.as_ref().filter(|n| view.get::<Node>(n).is_some()) else {
-        return Vec::new();
-    };
+    let mut facts = Vec::new();
+    let gateways = north_gateways(pod, ip);
+    for (family, gateway) in gateways.iter() {
+        if let Some(address) = ip.addresses.get(family) {
+            facts.extend(north_gateway_facts(ip, subnet, *address, *gateway));
+        }
+    }
+    let Some(node) = pod.node.as_ref().filter(|n| keys::has_node(view, n)) else { return facts };
     let mut groups = vec![keys::node_ports(node)];
-    // A pod with a gateway of its own does not follow the subnet's policy.
-    let own_gateway = pod.annotation(PROVIDER, "north_gateway").is_some();
-    if subnet.gateway_type == Some(GatewayType::Distributed) && !own_gateway {
+    // A port whose families all have a gateway of their own does not follow the subnet's policy.
+    let follows = ip.addresses.families().any(|f| gateways.get(f).is_none());
+    if subnet.gateway_type == Some(GatewayType::Distributed) && follows {
         groups.push(keys::subnet_node_ports(&subnet.name, node));
     }
-    let member = |row| Fact::Member {
+    facts.extend(groups.into_iter().map(|row| Fact::Member {
         row,
         column: nb::port_group::PORTS,
         element: Element::Row(port_key(ip)),
-    };
-    groups.into_iter().map(member).collect()
+    }));
+    facts
+}
+
+/// Annotation `ovn.kubernetes.io/north_gateway`, for the default network of the pod.
+fn north_gateways(pod: &Pod, ip: &Ip) -> DualStack<IpAddr> {
+    pod.annotation(PROVIDER, "north_gateway")
+        .filter(|_| provider_of(ip) == PROVIDER)
+        .and_then(|text| DualStack::parse_addresses(text).ok())
+        .unwrap_or_default()
+}
+
+fn north_gateway_facts(ip: &Ip, subnet: &Subnet, address: IpAddr, gateway: IpAddr) -> Vec<Fact> {
+    let family = Family::of(address);
+    let id = format!("north-gateway/{}", family.digit());
+    Policy {
+        key: RowKey::new(&nb::LOGICAL_ROUTER_POLICY, "pod", &ip.name, &id),
+        router: &keys::router(&subnet.vpc),
+        priority: priority::POD_GATEWAY,
+        matching: format!("{} == {address}", field(family, "src")),
+        action: Action::Reroute(vec![gateway]),
+        external_ids: vec![("subnet".into(), subnet.name.to_string())],
+    }
+    .facts()
 }
 
 fn annotations(pod: &Pod, ip: &Ip, subnet: &Subnet, settings: &Settings) -> Wanted {
@@ -139,16 +193,21 @@ fn annotations(pod: &Pod, ip: &Ip, subnet: &Subnet, settings: &Settings) -> Want
     put("mac_address", ip.mac.map(|m| m.to_string()));
     put("cidr", Some(subnet.cidrs.to_string()));
     put("gateway", Some(subnet.gateways.to_string()));
-    put("logical_switch", Some(subnet.name.to_string()));
-    if pod.annotation(provider, "pod_nic_type").is_none() {
+    put("logical_switch", subnet.is_ovn().then(|| subnet.name.to_string()));
+    if !subnet.is_ovn() {
+        put("pod_nic_type", None);
+    } else if pod.annotation(provider, "pod_nic_type").is_none() {
         put("pod_nic_type", Some(settings.pod_nic_type.to_string()));
     }
-    if subnet.is_overlay() || subnet.u2o_interconnection {
+    if subnet.is_ovn() && (subnet.is_overlay() || subnet.u2o_interconnection) {
         put("logical_router", Some(subnet.vpc.to_string()));
+    }
+    if let Some(machine) = placement::virtual_machine(pod, settings) {
+        put("virtualmachine", Some(machine.to_string()));
     }
     put("allocated", Some("true".into()));
     // Written once the port is committed; until the pod is bound its groups are not known.
-    if pod.node.is_some() {
+    if pod.node.is_some() && subnet.is_ovn() {
         put("routed", Some("true".into()));
     }
     let key = format!("{}/{}", pod.namespace, pod.name).into();

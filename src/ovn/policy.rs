@@ -15,6 +15,8 @@ pub mod priority {
     pub const LOCAL_DESTINATION: i64 = 31000;
     /// Destination is a node.
     pub const NODE: i64 = 30000;
+    /// Source is a pod with a gateway of its own.
+    pub const POD_GATEWAY: i64 = 29250;
     /// Source is a subnet: its gateway.
     pub const GATEWAY: i64 = 29000;
 }

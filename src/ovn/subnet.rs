@@ -1,7 +1,7 @@
 //! A Subnet is a logical switch, and, where OVN routes it, a router port with the gateway address.
 
 use crate::{
-    api::{Index, Kind, Subnet},
+    api::{Kind, Settings, Subnet, Vpc},
     net::field,
     ovsdb::{
         row::{Element, Fact, RowBuilder, RowKey},
@@ -13,28 +13,34 @@ use crate::{
 use super::{
     VENDOR, keys,
     policy::{Action, Policy, priority},
-    refused, validity,
+    route::default_route_facts,
+    validity,
 };
 
 pub fn desired(view: &View<'_>, name: &str) -> Output {
-    let Some(subnet) = view.get::<Subnet>(name) else { return Output::default() };
-    if !subnet.is_ovn() {
+    let (Some(subnet), Some(settings)) = (view.get::<Subnet>(name), view.get::<Settings>(""))
+    else {
         return Output::default();
-    }
-    if let Some(problem) = validity::conflict(view, subnet) {
-        return refused(problem);
-    }
-    let in_use = view.keys::<crate::api::Ip>(Index::IpsBySubnet, name).next().is_some();
+    };
+    let leaving = subnet.deleting && !validity::in_use(view, subnet);
+    // Also of a subnet that is refused: it may have had addresses when it was valid.
     let finalizer = Wanted::Finalizer {
         kind: Kind::Subnet,
         key: subnet.name.clone(),
-        presence: if subnet.deleting && !in_use { Presence::Absent } else { Presence::Present },
+        presence: if leaving { Presence::Absent } else { Presence::Present },
     };
-    // A deleted subnet keeps its switch while an address of it is in use.
-    if subnet.deleting && !in_use {
-        return Output { wanted: vec![finalizer], ..Output::default() };
-    }
     let mut output = Output { wanted: vec![finalizer], ..Output::default() };
+    // A deleted subnet keeps its switch while an address of it is in use.
+    if leaving {
+        return output;
+    }
+    if let Some(problem) = validity::conflict(view, subnet) {
+        output.problems.push(problem);
+        return output;
+    }
+    if !subnet.is_ovn() {
+        return output;
+    }
     output.facts.push(
         RowBuilder::new(&keys::switch(name))
             .set(nb::logical_switch::NAME, name)
@@ -46,8 +52,25 @@ pub fn desired(view: &View<'_>, name: &str) -> Output {
     if subnet.is_overlay() {
         output.facts.extend(router_port(subnet));
         output.facts.extend(local_destinations(subnet));
+        output.facts.extend(default_routes(view, subnet, settings));
     }
     output
+}
+
+/// Default routes of the routing table that the subnet uses: OVN drops a packet that matches no
+/// route before it looks at policies, so without one no policy would ever act. The main table of
+/// the default VPC has its routes from the Vpc.
+fn default_routes(view: &View<'_>, subnet: &Subnet, settings: &Settings) -> Vec<Fact> {
+    let Some(vpc) = view.get::<Vpc>(&subnet.vpc).filter(|v| !v.external) else { return Vec::new() };
+    let next_hops = if subnet.vpc != settings.cluster_router {
+        // Any connected next hop will do, policies replace it. Of several subnets the first wins.
+        subnet.gateways
+    } else if subnet.route_table.is_empty() {
+        return Vec::new();
+    } else {
+        view.get::<Subnet>(&settings.node_switch).map_or(subnet.gateways, |join| join.gateways)
+    };
+    default_route_facts(vpc, &subnet.route_table, &next_hops)
 }
 
 fn router_port(subnet: &Subnet) -> Vec<Fact> {

@@ -50,8 +50,9 @@ fn acl(subnet: &Subnet, priority: i64, matching: String, action: &str) -> Vec<Fa
         .set(nb::acl::ACTION, action)
         .map(nb::acl::EXTERNAL_IDS, [("parent", &*subnet.name)]);
     if action == "drop" {
+        // OVN logs at most 63 characters of it.
         let name: String = if subnet.name.len() > 63 {
-            format!("{}...", &subnet.name[..60])
+            subnet.name.chars().take(60).chain("...".chars()).collect()
         } else {
             subnet.name.to_string()
         };

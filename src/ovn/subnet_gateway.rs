@@ -4,7 +4,7 @@
 use std::net::IpAddr;
 
 use crate::{
-    api::{Gateway, GatewayType, Index, Ip, Kind, Node, Settings, Subnet, Text},
+    api::{Gateway, GatewayType, Ip, Kind, Settings, Subnet, Text},
     net::{Family, address_set_name, field},
     ovsdb::{
         row::{Fact, RowBuilder, RowKey},
@@ -14,7 +14,8 @@ use crate::{
 };
 
 use super::{
-    VENDOR, keys,
+    VENDOR,
+    keys::{self, NodeNames},
     policy::{Action, Policy, priority},
     validity::valid_subnet,
 };
@@ -45,16 +46,15 @@ fn join_address(view: &View<'_>, node: &str, family: Family) -> Option<IpAddr> {
 
 /// Per node: a port group of the subnet's pods there, and a policy that sends them to that node.
 fn distributed(view: &View<'_>, subnet: &Subnet) -> Output {
-    let nodes: Vec<&str> = view.keys::<Node>(Index::All, "").map(|n| &**n).collect();
-    let subnets: Vec<&str> = view.keys::<Subnet>(Index::All, "").map(|n| &**n).collect();
+    let nodes = NodeNames::read(view);
     let router = keys::router(&subnet.vpc);
     let mut output = Output::default();
-    for node in &nodes {
+    for node in nodes.iter() {
         let key = keys::subnet_node_ports(&subnet.name, node);
-        let group = keys::subnet_node_group_name(&subnet.name, node, &subnets, &nodes);
+        let group = keys::subnet_node_group_name(view, &subnet.name, node, &nodes);
         let ids = [
             ("subnet", subnet.name.to_string()),
-            ("node", (*node).to_owned()),
+            ("node", node.to_string()),
             ("np", format!("{}/{node}", subnet.name)),
             (VENDOR.0, VENDOR.1.to_owned()),
         ];
@@ -78,7 +78,7 @@ fn distributed(view: &View<'_>, subnet: &Subnet) -> Output {
                     action: Action::Reroute(vec![hop]),
                     external_ids: vec![
                         ("subnet".into(), subnet.name.to_string()),
-                        ("node".into(), (*node).to_owned()),
+                        ("node".into(), node.to_string()),
                     ],
                 }
                 .facts(),

@@ -1,40 +1,64 @@
 //! Rules between objects. An object that breaks one gets nothing; the others work on.
 
 use crate::{
-    api::{Index, Kind, Subnet, Vpc, parse::precedes},
+    api::{Index, Invalid, Ip, Kind, Settings, Subnet, Text, Vpc, parse},
     store::{Problem, View},
 };
 
-/// Why a subnet cannot be built although its own fields are right: its VPC is missing, or an
-/// earlier subnet of the VPC (and vlan) overlaps it. Upstream wrote a condition and built both.
+/// Why a subnet cannot be built although its own fields are right: its VPC is missing or does not
+/// fit, or an older subnet stands in its way. Upstream wrote a condition and built both.
+///
+/// Reads only what could conflict, so that a new subnet re-runs its neighbours and nobody else.
 pub fn conflict(view: &View<'_>, subnet: &Subnet) -> Option<Problem> {
-    let problem = |message: String| {
-        Some(Problem {
-            kind: Kind::Subnet,
-            key: subnet.name.clone(),
-            reason: "ValidateLogicalSwitchFailed",
-            message,
-        })
-    };
-    if view.get::<Vpc>(&subnet.vpc).is_none() {
-        return problem(format!(
-            "spec.vpc {:?} does not exist; create the Vpc or correct the name",
-            &*subnet.vpc
-        ));
+    let settings = view.get::<Settings>("")?;
+    let mut found = parse::vpc_conflicts(subnet, settings, vpcs(view, subnet, settings));
+    if found.is_empty() {
+        found = parse::conflicts(subnet, rivals(view, subnet));
     }
-    for other in view.list::<Subnet>(Index::SubnetsByVpc, &subnet.vpc) {
-        let rival = other.name != subnet.name && other.vlan == subnet.vlan && other.is_ovn();
-        if rival && precedes(other, subnet) && other.cidrs.overlaps(&subnet.cidrs) {
-            return problem(format!(
-                "spec.cidrBlock {} overlaps {} of subnet {:?} in the same VPC; choose a free range",
-                subnet.cidrs, other.cidrs, &*other.name
-            ));
-        }
-    }
-    None
+    found.into_iter().next().map(|Invalid { reason, message }| Problem {
+        kind: Kind::Subnet,
+        key: subnet.name.clone(),
+        reason,
+        message,
+    })
 }
 
-/// The subnet, if it exists and nothing stands against it.
+/// The subnet's VPC and those that bind one of its namespaces.
+fn vpcs<'a>(view: &View<'a>, subnet: &Subnet, settings: &Settings) -> Vec<&'a Vpc> {
+    let mut vpcs: Vec<&Vpc> = view.get(&subnet.vpc).into_iter().collect();
+    if subnet.vpc == settings.cluster_router {
+        for namespace in &subnet.namespaces {
+            vpcs.extend(view.list::<Vpc>(Index::VpcsByNamespace, namespace));
+        }
+    }
+    vpcs.sort_by_key(|vpc| &vpc.name);
+    vpcs.dedup_by_key(|vpc| &vpc.name);
+    vpcs
+}
+
+fn rivals<'a>(view: &View<'a>, subnet: &Subnet) -> Vec<&'a Subnet> {
+    let mut names: Vec<&Text> = Vec::new();
+    for (index, value) in subnet.neighbourhood() {
+        names.extend(view.keys::<Subnet>(index, &value));
+    }
+    if let Some(routing) = &subnet.policy_routing {
+        let table = routing.table.to_string();
+        names.extend(view.keys::<Subnet>(Index::SubnetsByEgressTable, &table));
+    }
+    names.sort();
+    names.dedup();
+    names.into_iter().filter(|n| **n != subnet.name).filter_map(|n| view.get(n)).collect()
+}
+
+/// Whether a recorded address of the subnet exists. It is looked at only while the subnet is being
+/// deleted: read always, every new pod would re-run its subnet.
+pub fn in_use(view: &View<'_>, subnet: &Subnet) -> bool {
+    view.keys::<Ip>(Index::IpsBySubnet, &subnet.name).next().is_some()
+}
+
+/// The subnet, if it exists, nothing stands against it, and it is not deleted for good: it works
+/// on while an address of it is in use.
 pub fn valid_subnet<'a>(view: &View<'a>, name: &str) -> Option<&'a Subnet> {
-    view.get::<Subnet>(name).filter(|s| conflict(view, s).is_none())
+    view.get::<Subnet>(name)
+        .filter(|s| conflict(view, s).is_none() && (!s.deleting || in_use(view, s)))
 }

@@ -1,23 +1,29 @@
 //! A Vpc is a logical router with its static routes and policies.
 
-use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 use serde_json::json;
 
 use crate::{
-    api::{Index, Kind, PolicyAction, Settings, StaticRoute, Subnet, Text, Vpc},
-    net::{Cidr, Family},
+    api::{Index, Kind, PolicyAction, Settings, StaticRoute, Subnet, Vpc},
+    net::field,
     ovsdb::{
-        row::{Element, Fact, RowBuilder, RowKey},
+        row::{Fact, RowBuilder, RowKey},
         schema::nb,
     },
-    store::{Output, Problem, View, Wanted},
+    store::{Output, Presence, Problem, View, Wanted},
 };
 
 use super::{
     VENDOR, keys,
     policy::{Action, Policy},
+    route::{Route, default_route_facts},
 };
+
+/// Source routes of the spec: below the gateways of subnets, above nothing.
+const SOURCE_ROUTE: i64 = 28000;
+/// Guards of the destinations that user routes name, above all source routes.
+const ROUTED_DESTINATION: i64 = 28900;
 
 pub fn desired(view: &View<'_>, name: &str) -> Output {
     let (Some(vpc), Some(settings)) = (view.get::<Vpc>(name), view.get::<Settings>("")) else {
@@ -27,133 +33,111 @@ pub fn desired(view: &View<'_>, name: &str) -> Output {
     if vpc.external {
         return Output::default();
     }
-    let subnets: Vec<&Subnet> = view
-        .list::<Subnet>(Index::SubnetsByVpc, name)
-        .into_iter()
-        .filter(|s| s.is_ovn() && !s.deleting)
-        .collect();
-    if vpc.deleting && subnets.is_empty() {
-        return Output::default();
+    let mut output = Output::default();
+    // The router outlives the Vpc's deletion as long as a subnet needs it.
+    let leaving = vpc.deleting && view.keys::<Subnet>(Index::SubnetsByVpc, name).next().is_none();
+    output.wanted.push(Wanted::Finalizer {
+        kind: Kind::Vpc,
+        key: vpc.name.clone(),
+        presence: if leaving { Presence::Absent } else { Presence::Present },
+    });
+    if leaving {
+        return output;
     }
     let router = keys::router(name);
-    let mut output = Output::default();
     output.problems.extend(vpc.invalid.iter().map(|finding| Problem {
         kind: Kind::Vpc,
         key: vpc.name.clone(),
         reason: finding.reason,
         message: finding.message.clone(),
     }));
-    output.facts.push(
-        RowBuilder::new(&router)
-            .set(nb::logical_router::NAME, name)
-            .map(nb::logical_router::EXTERNAL_IDS, [VENDOR])
-            // Merged, not overwritten: the IC controller and BFD keep keys of their own here.
-            .merge(
-                nb::logical_router::OPTIONS,
-                [
-                    ("mac_binding_age_threshold", "300"),
-                    ("dynamic_neigh_routers", "true"),
-                    ("always_learn_from_arp_request", "false"),
-                ],
-            )
-            .contributed(nb::logical_router::PORTS)
-            .contributed(nb::logical_router::POLICIES)
-            .contributed(nb::logical_router::STATIC_ROUTES)
-            .fact(),
-    );
-    for route in static_routes(view, vpc, settings, &subnets) {
-        output.facts.extend(route_facts(name, &router, &route));
+    output.facts.push(router_row(view, vpc, &router));
+    if vpc.name == settings.cluster_router
+        && let Some(join) = view.get::<Subnet>(&settings.node_switch)
+    {
+        output.facts.extend(default_route_facts(vpc, &"".into(), &join.gateways));
+    }
+    for route in &vpc.static_routes {
+        output.facts.extend(route_facts(vpc, &router, route));
     }
     for policy in &vpc.policy_routes {
         output.facts.extend(policy_facts(name, &router, policy));
     }
-    output.wanted.push(status(vpc, settings, &subnets));
+    output.wanted.push(status(view, vpc, settings));
     output
 }
 
-/// Routes of the spec, plus the default routes without which no policy of the router would ever
-/// act: OVN drops a packet that matches no route before it looks at policies.
-fn static_routes(
-    view: &View<'_>,
-    vpc: &Vpc,
-    settings: &Settings,
-    subnets: &[&Subnet],
-) -> Vec<StaticRoute> {
-    let mut routes = vpc.static_routes.clone();
-    let is_default = vpc.name == settings.cluster_router;
-    let join = view.get::<Subnet>(&settings.node_switch).filter(|_| is_default);
-    let mut tables: Vec<Text> = subnets.iter().map(|s| s.route_table.clone()).collect();
-    tables.push("".into());
-    tables.sort();
-    tables.dedup();
-    for table in tables {
-        for family in Family::BOTH {
-            let prefix = family.default_route();
-            let given = |r: &StaticRoute| r.prefix == prefix && r.table == table && !r.by_source;
-            if vpc.static_routes.iter().any(given) {
-                continue;
-            }
-            let gateway = match join {
-                Some(join) => join.gateways.get(family),
-                // A custom VPC: any connected next hop works, policies replace it.
-                None => subnets.iter().find_map(|s| s.gateways.get(family)),
-            };
-            if let Some(next_hop) = gateway {
-                routes.push(StaticRoute {
-                    by_source: false,
-                    prefix,
-                    next_hop: *next_hop,
-                    ecmp_symmetric_reply: false,
-                    bfd_id: None,
-                    table: table.clone(),
-                });
-            }
-        }
+fn router_row(view: &View<'_>, vpc: &Vpc, router: &RowKey) -> Fact {
+    let mut options = vec![("mac_binding_age_threshold", "300"), ("dynamic_neigh_routers", "true")];
+    // Underlay neighbours are learned from their own requests.
+    if view.keys::<Subnet>(Index::U2oSubnetsByVpc, &vpc.name).next().is_none() {
+        options.push(("always_learn_from_arp_request", "false"));
     }
-    routes
+    RowBuilder::new(router)
+        .set(nb::logical_router::NAME, vpc.name.clone())
+        .map(nb::logical_router::EXTERNAL_IDS, [VENDOR])
+        // Merged, not overwritten: the IC controller and BFD keep keys of their own here.
+        .merge(nb::logical_router::OPTIONS, options)
+        .contributed(nb::logical_router::PORTS)
+        .contributed(nb::logical_router::POLICIES)
+        .contributed(nb::logical_router::STATIC_ROUTES)
+        .fact()
 }
 
-fn route_facts(vpc: &str, router: &RowKey, route: &StaticRoute) -> Vec<Fact> {
-    // Source routes beat connected ones on stock OVN; they are written as policies below the
-    // connected destinations instead (ovn-stock sheet, item 8).
+fn route_facts(vpc: &Vpc, router: &RowKey, route: &StaticRoute) -> Vec<Fact> {
+    let id = format!("{}/{}/{}", route.table, route.prefix, route.next_hop);
     if route.by_source {
-        let matching =
-            format!("ip{}.src == {}", route.prefix.family().digit(), printed(route.prefix));
-        let id = format!("source/{}/{}/{}", route.table, route.prefix, route.next_hop);
-        return Policy {
-            key: RowKey::new(&nb::LOGICAL_ROUTER_POLICY, "vpc", vpc, &id),
-            router,
-            priority: 28000 + i64::from(route.prefix.prefix),
-            matching,
-            action: Action::Reroute(vec![route.next_hop]),
-            external_ids: vec![],
-        }
-        .facts();
+        return source_route(vpc, router, route, &id);
     }
-    let id = format!("route/{}/{}/{}", route.table, route.prefix, route.next_hop);
-    let key = RowKey::new(&nb::LOGICAL_ROUTER_STATIC_ROUTE, "vpc", vpc, &id);
-    let options: BTreeMap<&str, &str> = route
-        .ecmp_symmetric_reply
-        .then_some(("ecmp_symmetric_reply", "true"))
-        .into_iter()
-        .collect();
-    let row = RowBuilder::new(&key)
-        .set(nb::logical_router_static_route::IP_PREFIX, printed(route.prefix))
-        .set(nb::logical_router_static_route::NEXTHOP, route.next_hop.to_string())
-        .set(nb::logical_router_static_route::ROUTE_TABLE, route.table.clone())
-        .set(nb::logical_router_static_route::POLICY, "dst-ip")
-        .map(nb::logical_router_static_route::OPTIONS, options)
-        .map(nb::logical_router_static_route::EXTERNAL_IDS, [VENDOR]);
-    let member = Fact::Member {
-        row: router.clone(),
-        column: nb::logical_router::STATIC_ROUTES,
-        element: Element::Row(key.clone()),
-    };
-    vec![row.fact(), member]
+    let mut facts = Route {
+        vpc: &vpc.name,
+        id: format!("route/{id}"),
+        prefix: route.prefix,
+        next_hop: route.next_hop,
+        table: &route.table,
+        ecmp_symmetric_reply: route.ecmp_symmetric_reply,
+    }
+    .facts();
+    let family = route.prefix.family();
+    let specific = route.prefix.prefix > 0;
+    if specific && vpc.static_routes.iter().any(|r| r.by_source && r.prefix.family() == family) {
+        facts.extend(
+            Policy {
+                key: policy_key(vpc, &format!("destination/{}", route.prefix)),
+                router,
+                priority: ROUTED_DESTINATION,
+                matching: format!("{} == {}", field(family, "dst"), route.prefix),
+                action: Action::Allow,
+                external_ids: vec![],
+            }
+            .facts(),
+        );
+    }
+    facts
 }
 
-fn printed(prefix: Cidr) -> String {
-    prefix.network().to_string()
+/// Source routes beat connected ones on stock OVN. They are written as policies instead: a longer
+/// source wins, and destinations inside the VPC or with a route of their own are left alone.
+fn source_route(vpc: &Vpc, router: &RowKey, route: &StaticRoute, id: &str) -> Vec<Fact> {
+    // Several next hops of one source share a policy, as equals.
+    let same = |r: &&StaticRoute| r.by_source && r.prefix == route.prefix && r.table == route.table;
+    let hops: Vec<IpAddr> = vpc.static_routes.iter().filter(same).map(|r| r.next_hop).collect();
+    if hops.first() != Some(&route.next_hop) {
+        return Vec::new();
+    }
+    Policy {
+        key: policy_key(vpc, &format!("source/{id}")),
+        router,
+        priority: SOURCE_ROUTE + i64::from(route.prefix.prefix),
+        matching: format!("{} == {}", field(route.prefix.family(), "src"), route.prefix),
+        action: Action::Reroute(hops),
+        external_ids: vec![],
+    }
+    .facts()
+}
+
+fn policy_key(vpc: &Vpc, id: &str) -> RowKey {
+    RowKey::new(&nb::LOGICAL_ROUTER_POLICY, "vpc", &vpc.name, id)
 }
 
 fn policy_facts(vpc: &str, router: &RowKey, route: &crate::api::PolicyRoute) -> Vec<Fact> {
@@ -173,16 +157,16 @@ fn policy_facts(vpc: &str, router: &RowKey, route: &crate::api::PolicyRoute) -> 
     .facts()
 }
 
-fn status(vpc: &Vpc, settings: &Settings, subnets: &[&Subnet]) -> Wanted {
+fn status(view: &View<'_>, vpc: &Vpc, settings: &Settings) -> Wanted {
     let is_default = vpc.name == settings.cluster_router;
+    let marked = || view.keys::<Subnet>(Index::DefaultSubnetsByVpc, &vpc.name).next();
     let default_switch = if is_default {
-        settings.default_subnet.to_string()
+        Some(&settings.default_subnet)
     } else {
-        let named = vpc.default_subnet.as_ref().map(|s| s.to_string());
-        let marked = || subnets.iter().find(|s| s.default).map(|s| s.name.to_string());
-        named.or_else(marked).unwrap_or_default()
+        vpc.default_subnet.as_ref().or_else(marked)
     };
-    let names: Vec<&str> = subnets.iter().map(|s| &*s.name).collect();
+    let active = view.keys::<Subnet>(Index::ActiveSubnetsByVpc, &vpc.name);
+    let names: Vec<&str> = active.map(|name| &**name).collect();
     Wanted::Status {
         kind: Kind::Vpc,
         key: vpc.name.clone(),
@@ -190,7 +174,7 @@ fn status(vpc: &Vpc, settings: &Settings, subnets: &[&Subnet]) -> Wanted {
             "standby": true,
             "default": is_default,
             "router": &*vpc.name,
-            "defaultLogicalSwitch": default_switch,
+            "defaultLogicalSwitch": default_switch.map_or("", |name| &**name),
             "subnets": names,
         }),
     }

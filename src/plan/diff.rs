@@ -7,7 +7,7 @@ use crate::{
         datum::{Atom, Datum, Uuid},
         replica::{Replica, Row},
         row::{Element, ID_KEY, RowKey, Value},
-        schema::Column,
+        schema::{Column, Strength},
         transaction::{Cell, Item, Mutation, NamedUuid, Operation, Target, Transaction},
     },
     store::Owner,
@@ -114,7 +114,7 @@ impl<'a> Differ<'a> {
                         wanted.insert(key.clone());
                     }
                 }
-                Touch::Member(parent, _, Element::Row(child)) => {
+                Touch::Member(parent, column, Element::Row(child)) if anchors(*column) => {
                     parents.entry(child.clone()).or_default().push(parent.clone());
                 }
                 _ => {}
@@ -122,8 +122,8 @@ impl<'a> Differ<'a> {
         }
         for key in &wanted {
             // A new parent takes all that was contributed to it, whoever is in the batch.
-            for (_, contribution) in self.desired.contributions(key) {
-                if let Contribution::Members(all) = contribution {
+            for (column, contribution) in self.desired.contributions(key) {
+                if let (Contribution::Members(all), true) = (contribution, anchors(column)) {
                     for element in all.keys() {
                         if let Element::Row(child) = element {
                             parents.entry(child.clone()).or_default().push(key.clone());
@@ -131,8 +131,8 @@ impl<'a> Differ<'a> {
                     }
                 }
             }
-            for element in self.elements_of(key) {
-                if let Element::Row(child) = element {
+            for (column, element) in self.elements_of(key) {
+                if let (Element::Row(child), true) = (element, anchors(column)) {
                     parents.entry(child).or_default().push(key.clone());
                 }
             }
@@ -145,7 +145,7 @@ impl<'a> Differ<'a> {
                 let children = differ.elements_of(key);
                 let mut exists = |k: &RowKey| wanted.contains(k) || differ.existing(k).is_some();
                 anchored
-                    && children.iter().all(|e| match e {
+                    && children.iter().all(|(_, element)| match element {
                         Element::Row(child) => exists(child),
                         Element::Atom(_) => true,
                     })
@@ -163,13 +163,15 @@ impl<'a> Differ<'a> {
             wanted.into_iter().enumerate().map(|(n, k)| (k, NamedUuid::numbered(n))).collect();
     }
 
-    fn elements_of(&self, key: &RowKey) -> Vec<Element> {
-        let sets = self.desired.row(key).into_iter().flat_map(|columns| columns.values());
-        sets.flat_map(|value| match value {
-            Value::Set(all) => all.iter().cloned().collect(),
-            _ => Vec::new(),
-        })
-        .collect()
+    fn elements_of(&self, key: &RowKey) -> Vec<(Column, Element)> {
+        let columns = self.desired.row(key).into_iter().flatten();
+        columns
+            .filter_map(|(column, value)| match value {
+                Value::Set(all) => Some(all.iter().map(|e| (*column, e.clone()))),
+                _ => None,
+            })
+            .flatten()
+            .collect()
     }
 
     /// Plans one touch; `false` when it must wait.
@@ -285,7 +287,8 @@ impl<'a> Differ<'a> {
     fn compare_contributed(&mut self, key: &RowKey, row: &Row, column: Column) -> bool {
         match self.desired.contribution(key, column) {
             Some(Contribution::Members(all)) => {
-                let items = all.keys().filter_map(|e| self.item(e)).collect();
+                let mut items: BTreeSet<Item> = all.keys().filter_map(|e| self.item(e)).collect();
+                items.extend(self.foreign(row, column));
                 self.compare_set(key, row, column, items);
             }
             Some(Contribution::Entries(_)) => {
@@ -310,15 +313,38 @@ impl<'a> Differ<'a> {
                     }
                 }
             }
-            None => self.compare_set(key, row, column, BTreeSet::new()),
+            None => {
+                let items = self.foreign(row, column).collect();
+                self.compare_set(key, row, column, items);
+            }
         }
         true
+    }
+
+    /// Rows of others in a column that owners contribute to: routes learned by OVN-IC, ports made
+    /// by hand. They stay, unless `row` itself is just being taken over from upstream: then what
+    /// nobody wants in it was upstream's.
+    fn foreign(&self, row: &Row, column: Column) -> impl Iterator<Item = Item> + use<'a> {
+        let replica = self.replica;
+        let table = column.schema().key.reference.and_then(|(name, _)| {
+            replica.database().tables.iter().find(|t| t.name == name).copied()
+        });
+        let elements = match row.get(column) {
+            Some(Datum::Set(all)) if table.is_some() && row.id().is_some() => all.clone(),
+            _ => BTreeSet::new(),
+        };
+        elements.into_iter().filter_map(move |element| {
+            let Atom::Uuid(uuid) = &element else { return None };
+            let identified = replica.get(table?, *uuid).is_some_and(|r| r.id().is_some());
+            (!identified).then_some(Item::Atom(element))
+        })
     }
 
     fn touch_member(&mut self, key: &RowKey, column: Column, element: &Element) -> bool {
         let wanted = self.desired.has_member(key, column, element);
         let Some(row) = self.existing(key) else {
-            return !wanted || self.inserts.contains_key(key);
+            let inserted = self.inserts.contains_key(key) && self.item(element).is_some();
+            return !wanted || inserted;
         };
         let uuid = row.uuid;
         let Some(item) = self.item(element) else { return !wanted };
@@ -440,6 +466,11 @@ impl Edit {
         }
         all
     }
+}
+
+/// Whether a reference in the column keeps a row from being collected as garbage.
+fn anchors(column: Column) -> bool {
+    column.schema().key.reference.is_some_and(|(_, strength)| strength == Strength::Strong)
 }
 
 /// `external_ids` of a row of ours always carries the identity.

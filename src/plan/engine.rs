@@ -119,8 +119,11 @@ impl Engine {
                 mark(owner.clone(), cause);
             }
         }
+        // What is gone goes first: its addresses may be those of something new.
+        let (here, gone): (Vec<_>, Vec<_>) =
+            stale.into_iter().partition(|(owner, _)| store.contains(owner.kind, &owner.key));
         let mut refresh = Refresh::default();
-        for (owner, cause) in stale {
+        for (owner, cause) in gone.into_iter().chain(here) {
             self.run_owner(store, owner, cause, &mut refresh);
         }
         refresh
@@ -173,14 +176,12 @@ impl Engine {
     }
 
     fn exchange_facts(&mut self, owner: &Owner, old: &[Fact], new: &[Fact]) -> BTreeSet<Touch> {
-        if old == new {
-            return BTreeSet::new();
-        }
         let mut touches = BTreeSet::new();
-        let index = |facts: &[Fact]| -> HashMap<Touch, Fact> {
-            facts.iter().map(|f| (touch_of(f), f.clone())).collect()
-        };
-        let (before, after) = (index(old), index(new));
+        if old == new {
+            return touches;
+        }
+        // Of two facts about one place the last one counts.
+        let (before, after) = (by_touch(old), by_touch(new));
         for (touch, fact) in &before {
             if after.get(touch) != Some(fact) {
                 self.desired.remove(owner, fact);
@@ -224,4 +225,8 @@ impl Engine {
             .filter(move |(o, _)| o.kind == kind && o.key == *key)
             .flat_map(|(_, d)| &d.facts)
     }
+}
+
+fn by_touch(facts: &[Fact]) -> HashMap<Touch, &Fact> {
+    facts.iter().map(|fact| (touch_of(fact), fact)).collect()
 }

@@ -19,7 +19,10 @@ mod net;
 mod ovsdb_frame;
 mod ovsdb_json;
 mod ovsdb_replica;
+mod plan;
+mod scale;
 mod schema;
+mod translate;
 
 mod architecture;
 mod publish;

@@ -10,8 +10,10 @@ use kube_ovn::ovsdb::{
     json::render_datum,
     replica::{Replica, Scope, Update},
     row::ID_KEY,
-    schema::{Column, Database, Strength, Table},
-    transaction::{Cell, Condition, Item, Mutator, NamedUuid, Operation, Target, Transaction},
+    schema::{Column, ColumnSchema, Database, Strength, Table},
+    transaction::{
+        Cell, Condition, Item, Mutation, Mutator, NamedUuid, Operation, Target, Transaction,
+    },
 };
 
 type Rows = BTreeMap<(&'static str, Uuid), BTreeMap<u16, Datum>>;
@@ -19,6 +21,8 @@ type Rows = BTreeMap<(&'static str, Uuid), BTreeMap<u16, Datum>>;
 pub struct Server {
     database: &'static Database,
     rows: Rows,
+    /// Rows written since the last commit.
+    dirty: BTreeSet<(&'static str, Uuid)>,
     next: u128,
     pub transactions: usize,
     pub operations: usize,
@@ -26,8 +30,14 @@ pub struct Server {
 
 impl Server {
     pub fn new(database: &'static Database) -> Self {
-        let mut server =
-            Server { database, rows: Rows::new(), next: 1, transactions: 0, operations: 0 };
+        let mut server = Server {
+            database,
+            rows: Rows::new(),
+            dirty: BTreeSet::new(),
+            next: 1,
+            transactions: 0,
+            operations: 0,
+        };
         if let Some(global) = server.table("NB_Global") {
             let uuid = server.fresh();
             server.rows.insert((global.name, uuid), defaults(global));
@@ -109,10 +119,12 @@ impl Server {
                 for (column, cell) in row {
                     columns.insert(column.index, datum(cell, names)?);
                 }
+                self.dirty.insert((table.name, uuid));
                 self.rows.insert((table.name, uuid), columns);
             }
             Operation::Update { table, target, row } => {
                 for uuid in self.targets(table, target, names) {
+                    self.dirty.insert((table.name, uuid));
                     for (column, cell) in row {
                         let value = datum(cell, names)?;
                         self.rows.get_mut(&(table.name, uuid)).unwrap().insert(column.index, value);
@@ -125,6 +137,7 @@ impl Server {
                     return Err(format!("mutate of {}: no row", table.name));
                 }
                 for uuid in all {
+                    self.dirty.insert((table.name, uuid));
                     for m in mutations {
                         let operand = datum(&m.operand, names)?;
                         let slot = self.rows.get_mut(&(table.name, uuid)).unwrap();
@@ -158,7 +171,8 @@ impl Server {
     ) -> Vec<Uuid> {
         let rows = self.rows.iter().filter(|((t, _), _)| *t == table.name);
         match target {
-            Target::Uuid(u) => rows.filter(|((_, x), _)| x == u).map(|((_, x), _)| *x).collect(),
+            Target::Uuid(u) if self.rows.contains_key(&(table.name, *u)) => vec![*u],
+            Target::Uuid(_) => vec![],
             Target::New(n) => vec![names[n]],
             Target::Where(all) => rows
                 .filter(|(_, row)| all.iter().all(|c| holds(c, row)))
@@ -228,19 +242,21 @@ impl Server {
         Ok((strong, fixed))
     }
 
-    fn check_types(&self) -> Result<(), String> {
-        let mut unique = BTreeSet::new();
-        for ((name, _), columns) in &self.rows {
-            let table = self.table(name).unwrap();
+    fn check_types(&mut self) -> Result<(), String> {
+        for row in std::mem::take(&mut self.dirty) {
+            let Some(columns) = self.rows.get(&row) else { continue };
+            let table = self.table(row.0).unwrap();
             for (index, datum) in columns {
                 let column = &table.columns[usize::from(*index)];
                 if !column.admits(datum) {
-                    return Err(format!("type: {name}.{} = {datum:?}", column.name));
+                    return Err(format!("type: {}.{} = {datum:?}", row.0, column.name));
                 }
             }
-            for (n, group) in table.indexes.iter().enumerate() {
-                let values: Vec<String> =
-                    group.iter().map(|i| format!("{:?}", columns[i])).collect();
+        }
+        let mut unique = std::collections::HashSet::new();
+        for ((name, _), columns) in &self.rows {
+            for (n, group) in self.table(name).unwrap().indexes.iter().enumerate() {
+                let values: Vec<&Datum> = group.iter().map(|i| &columns[i]).collect();
                 if !unique.insert((*name, n, values.clone())) {
                     return Err(format!("constraint violation: {name} {values:?} is not unique"));
                 }
@@ -260,7 +276,7 @@ impl Server {
                 if *datum == default_of(table, *index) {
                     continue;
                 }
-                line.push_str(&format!("\n  {} = {}", column.name, self.text(datum)));
+                line.push_str(&format!("\n  {} = {}", column.name, self.text(column, datum)));
             }
             lines.push(line);
         }
@@ -269,24 +285,21 @@ impl Server {
     }
 
     fn label(&self, table: &str, uuid: Uuid) -> String {
-        let row = self.rows.iter().find(|((t, u), _)| *t == table && *u == uuid);
-        let ids = self.table(table).and_then(|t| t.column("external_ids"));
-        let id = row.zip(ids).and_then(|((_, r), c)| r[&c.index].entry(ID_KEY).cloned());
+        let Some(table) = self.table(table) else { return "?".to_owned() };
+        let Some(row) = self.rows.get(&(table.name, uuid)) else { return "?".to_owned() };
+        let ids = table.column("external_ids");
+        let id = ids.and_then(|c| row[&c.index].entry(ID_KEY).cloned());
         id.map_or_else(|| "-".to_owned(), |id| id.to_string())
     }
 
-    fn label_anywhere(&self, uuid: Uuid) -> String {
-        let row = self.rows.keys().find(|(_, u)| *u == uuid);
-        row.map_or_else(|| "?".to_owned(), |(t, u)| format!("<{}>", self.label(t, *u)))
-    }
-
-    fn text(&self, datum: &Datum) -> String {
+    fn text(&self, column: &ColumnSchema, datum: &Datum) -> String {
+        let target = column.key.reference.map_or("", |(table, _)| table);
         let atom = |a: &Atom| match a {
             Atom::Text(t) => format!("{t:?}"),
             Atom::Integer(n) => n.to_string(),
             Atom::Boolean(b) => b.to_string(),
             Atom::Real(r) => r.0.to_string(),
-            Atom::Uuid(u) => self.label_anywhere(*u),
+            Atom::Uuid(u) => format!("<{}>", self.label(target, *u)),
         };
         match datum {
             Datum::Set(s) => {
@@ -304,6 +317,53 @@ impl Server {
                 parts.join(", ")
             }
         }
+    }
+
+    /// Inserts a root row as somebody else would.
+    pub fn insert_foreign(&mut self, table: &'static Table, columns: &[(Column, Cell)]) -> Uuid {
+        self.insert(table, columns, None)
+    }
+
+    /// Inserts a row into a column of its parent.
+    pub fn insert_child(
+        &mut self,
+        table: &'static Table,
+        columns: &[(Column, Cell)],
+        parent: (Uuid, Column),
+    ) -> Uuid {
+        self.insert(table, columns, Some(parent))
+    }
+
+    fn insert(
+        &mut self,
+        table: &'static Table,
+        columns: &[(Column, Cell)],
+        parent: Option<(Uuid, Column)>,
+    ) -> Uuid {
+        let name = NamedUuid::numbered(0);
+        let row = columns.iter().cloned().collect();
+        let mut operations = vec![Operation::Insert { table, named: Some(name.clone()), row }];
+        operations.extend(parent.map(|(uuid, column)| Operation::Mutate {
+            table: column.table,
+            target: uuid.into(),
+            mutations: vec![Mutation::insert(column, Cell::reference(&name))],
+        }));
+        self.execute(&Transaction { operations }).unwrap();
+        Uuid(self.next)
+    }
+
+    /// The row of an identity.
+    pub fn find(&self, table: &str, id: &str) -> Option<Uuid> {
+        self.rows.keys().find(|(t, u)| *t == table && self.label(t, *u) == id).map(|(_, u)| *u)
+    }
+
+    pub fn get(&self, column: Column, uuid: Uuid) -> Option<&Datum> {
+        self.rows.get(&(column.table.name, uuid))?.get(&column.index)
+    }
+
+    /// Number of rows.
+    pub fn len(&self) -> usize {
+        self.rows.len()
     }
 
     /// Number of rows that carry our identity.

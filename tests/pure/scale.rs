@@ -1,0 +1,137 @@
+//! What work costs in a large cluster. Counters are asserted; times are only printed.
+
+use std::{sync::Arc, time::Instant};
+
+use kube_ovn::{api::Kind, plan::diff, store::Stored};
+
+use crate::support::{
+    cluster::{Cluster, Cost, full_batch},
+    objects::*,
+};
+
+struct Size {
+    nodes: usize,
+    subnets: usize,
+    pods: usize,
+}
+
+fn subnet_name(n: usize) -> String {
+    format!("net-{n}")
+}
+
+fn pod_objects(size: &Size, n: usize) -> [Arc<dyn Stored>; 2] {
+    let subnet = n % size.subnets;
+    let host = n / size.subnets + 2;
+    let node = format!("node-{}", n % size.nodes);
+    let name = format!("pod-{n}");
+    let address = format!("10.{}.{}.{}", 16 + subnet, host / 250, host % 250);
+    [
+        shared(pod("default", &name, Some(&node))),
+        shared(pod_ip("default", &name, &subnet_name(subnet), &address)),
+    ]
+}
+
+fn objects(size: &Size) -> Vec<Arc<dyn Stored>> {
+    let mut all = vec![
+        shared(settings()),
+        shared(vpc("ovn-cluster")),
+        shared(subnet("join", "100.64.0.0/16")),
+        shared(namespace("default")),
+    ];
+    for n in 0..size.nodes {
+        let name = format!("node-{n}");
+        all.push(shared(node(&name, &format!("172.18.{}.{}", n / 250, n % 250 + 1))));
+        all.push(shared(node_ip(&name, &format!("100.64.{}.{}", n / 250, n % 250 + 2))));
+    }
+    for n in 0..size.subnets {
+        let cidr = format!("10.{}.0.0/16", 16 + n);
+        all.push(shared(subnet(&subnet_name(n), &cidr)));
+    }
+    all.extend((0..size.pods).flat_map(|n| pod_objects(size, n)));
+    all
+}
+
+fn timed<T>(what: &str, f: impl FnOnce() -> T) -> T {
+    let start = Instant::now();
+    let result = f();
+    println!("{what:<40} {:>9.1} ms", start.elapsed().as_secs_f64() * 1e3);
+    result
+}
+
+fn measure(size: &Size) {
+    println!("{} pods, {} subnets, {} nodes", size.pods, size.subnets, size.nodes);
+    let mut cluster = Cluster::default();
+    let reads: Vec<_> = timed("store", || {
+        objects(size).into_iter().flat_map(|o| cluster.store.upsert(o)).collect()
+    });
+    let cost = timed("full compute", || cluster.refresh(&reads, kube_ovn::plan::Cause::Changed));
+    // Settings, Vpc; three features of each subnet and the join subnet; nodes; namespace; pods.
+    assert_eq!(cost.owners, 2 + 3 * (size.subnets + 1) + size.nodes + 1 + size.pods);
+    let replica = cluster.nb.replica();
+    let batch = cluster.pending.take(usize::MAX, |_| false);
+    let plan = timed("first diff", || diff::plan(cluster.engine.desired(), &replica, &batch));
+    assert!(plan.deferred.is_empty());
+    timed("(test server: first transaction)", || cluster.nb.execute(&plan.transaction).unwrap());
+    let replica = timed("(test server: replica)", || cluster.nb.replica());
+    let full = full_batch(&cluster.engine);
+    let plan = timed("restart: diff of everything", || {
+        diff::plan(cluster.engine.desired(), &replica, &full)
+    });
+    assert!(plan.is_empty(), "{:?}", plan.transaction.operations.first());
+
+    let one = |cluster: &mut Cluster, what: &str, objects: Vec<Arc<dyn Stored>>| -> Cost {
+        timed(what, || {
+            let reads: Vec<_> = objects.into_iter().flat_map(|o| cluster.store.upsert(o)).collect();
+            let mut cost = cluster.refresh(&reads, kube_ovn::plan::Cause::Changed);
+            let batch = cluster.pending.take(usize::MAX, |_| false);
+            let plan = diff::plan(cluster.engine.desired(), &replica, &batch);
+            cost.operations = plan.transaction.operations.len();
+            cost
+        })
+    };
+    let pod = one(&mut cluster, "one new pod", pod_objects(size, size.pods).into());
+    // A row, its place in the switch and in two groups.
+    assert_eq!(pod, Cost { owners: 1, touches: 4, operations: 4, transactions: 0 });
+    let mut edited = subnet(&subnet_name(0), "10.16.0.0/16");
+    edited.private = true;
+    let in_subnet = size.pods.div_ceil(size.subnets) + 1;
+    let edit = one(&mut cluster, "one subnet becomes private", vec![shared(edited)]);
+    // Its three features and its pods, whose annotations follow from it.
+    assert_eq!(edit.owners, 3 + in_subnet);
+    // Three ACLs and the switch.
+    assert_eq!(edit.operations, 4);
+    let new = one(&mut cluster, "one new subnet", vec![shared(subnet("other", "10.250.0.0/16"))]);
+    // Its features and the list of its Vpc.
+    assert_eq!(new.owners, 4);
+    let ready = {
+        let mut changed = node("node-0", "172.18.0.1");
+        changed.ready = false;
+        one(&mut cluster, "a node stops being ready", vec![shared(changed)])
+    };
+    assert_eq!((ready.owners, ready.operations), (1, 0));
+    let node_cost = one(
+        &mut cluster,
+        "one new node",
+        vec![shared(node("node-x", "172.18.9.9")), shared(node_ip("node-x", "100.64.9.9"))],
+    );
+    // The gateways of all distributed subnets lead to it.
+    assert_eq!(node_cost.owners, 1 + size.subnets + 1);
+    // Per subnet a group and a policy; node group, port, policy; router, join switch.
+    assert_eq!(node_cost.operations, 2 * (size.subnets + 1) + 5);
+    timed("oracle", || cluster.check_oracle());
+    timed("one pod goes", || {
+        let reads = cluster.store.remove(Kind::Pod, "default/pod-0");
+        let cost = cluster.refresh(&reads, kube_ovn::plan::Cause::Deleted);
+        assert_eq!((cost.owners, cost.touches), (0, 4));
+    });
+}
+
+#[test]
+fn ten_thousand_pods_on_a_hundred_nodes() {
+    measure(&Size { nodes: 100, subnets: 200, pods: 10_000 });
+}
+
+#[test]
+fn ten_thousand_pods_on_a_thousand_nodes() {
+    measure(&Size { nodes: 1_000, subnets: 20, pods: 10_000 });
+}
