@@ -15,6 +15,7 @@ mod ipam;
 mod ipam_crash;
 mod ipam_model;
 mod leader;
+mod ledger;
 mod net;
 mod ovsdb_frame;
 mod ovsdb_json;
@@ -26,9 +27,9 @@ mod translate;
 
 mod architecture;
 mod publish;
+mod publish_write;
+mod serve;
 mod source;
 #[path = "../support/mod.rs"]
 mod support;
 mod watch;
-mod publish_write;
-mod serve;
