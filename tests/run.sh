@@ -46,7 +46,7 @@ rust() {
     PASSED=$((PASSED + passed)) SKIPPED=$((SKIPPED + ignored))
     if [ "$failed" -gt 0 ]; then
         FAILED=$((FAILED + failed))
-        while read -r name; do FAILURES+=("$target $name"); done < <(sed -nE 's/^test ([^ ]+) \.\.\. FAILED$/\1/p' "$log" | sort -u)
+        while read -r name; do FAILURES+=("$target $name"); done < <(sed -nE '/^failures:$/,/^test result/s/^    ([^ ]+)$/\1/p' "$log" | sort -u)
     elif [ $rc != 0 ]; then
         fail "$target: did not build or ended early"
     fi

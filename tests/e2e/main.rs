@@ -1,0 +1,26 @@
+//! End-to-end tests on the sandbox: a real Kubernetes cluster of three nodes on this machine, with
+//! the product installed as users install it; packets prove what works. One file per field, one
+//! test per user story, each in a namespace of its own which it removes.
+//!
+//! A running sandbox (SANDBOX_DIR) is used, else `install.sh --sandbox` makes one; it stays. Needs
+//! root. Stories run one at a time whatever `--test-threads` says; `uninstall` comes last by name.
+//! Progress goes to the terminal with the seconds of each step, a failure prints what the cluster
+//! knows about it.
+//!
+//!     cargo test --test e2e -- --test-threads=1
+//!     cargo test --test e2e -- --ignored        # a cluster of three masters, about 5 minutes
+//!
+//! E2E_PODS sets the size of the churn (200).
+
+mod addresses;
+mod audit;
+mod churn;
+mod cluster;
+mod cni;
+mod drift;
+mod masters;
+mod pods;
+mod story;
+mod subnets;
+mod traffic;
+mod uninstall;
