@@ -54,17 +54,20 @@ impl Source {
         paths
     }
 
+    /// Functions of product and tests.
     pub fn functions(&self) -> Vec<Function> {
-        let mut functions = Vec::new();
-        for (at, _) in self.code.match_indices("fn ") {
-            let before = self.code[..at].chars().next_back();
-            if before.is_some_and(is_word) {
-                continue;
-            }
-            functions.extend(function(&self.code, at));
-        }
-        functions
+        functions(&self.code)
     }
+
+    pub fn product_functions(&self) -> Vec<Function> {
+        functions(&self.product)
+    }
+}
+
+fn functions(code: &str) -> Vec<Function> {
+    let starts = code.match_indices("fn ").map(|(at, _)| at);
+    let whole = starts.filter(|at| !code[..*at].chars().next_back().is_some_and(is_word));
+    whole.filter_map(|at| function(code, at)).collect()
 }
 
 /// All `.rs` files below the folders.
