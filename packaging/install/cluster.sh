@@ -119,8 +119,8 @@ explain() {
             echo "--- $pod"
             k -n "$ns" get pod "$pod" -o jsonpath='{range .status.initContainerStatuses[*]}{.name}: {.state}{"\n"}{end}{range .status.containerStatuses[*]}{.name}: {.state} before: {.lastState}{"\n"}{end}{range .status.conditions[?(@.status=="False")]}{.type}: {.reason} {.message}{"\n"}{end}'
             k -n "$ns" get events --field-selector "involvedObject.name=$pod" --sort-by=.lastTimestamp -o custom-columns=REASON:.reason,MESSAGE:.message --no-headers 2>/dev/null | tail -n 5
-            k -n "$ns" logs "$pod" --all-containers --tail=8 2>/dev/null
-            k -n "$ns" logs "$pod" --all-containers --previous --tail=8 2>/dev/null
+            k -n "$ns" logs "$pod" --all-containers --tail=8 2>/dev/null | grep . ||
+                k -n "$ns" logs "$pod" --all-containers --previous --tail=8 2>/dev/null
         done
     } >&2 || true
 }

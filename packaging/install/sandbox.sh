@@ -7,7 +7,7 @@ DEMO=kube-ovn-demo
 run_sandbox() {
     [ -d "$HOME_DIR/packaging/sandbox" ] || die "--sandbox needs the source tree; this is a package for real clusters"
     [ "$(id -u)" = 0 ] || die "--sandbox needs root (namespaces, mounts and cgroups are made); run it with sudo"
-    export SANDBOX_DIR=${SANDBOX_DIR:-/var/lib/kube-ovn-sandbox} SANDBOX_CACHE=${SANDBOX_CACHE:-/var/cache/kube-ovn-sandbox}
+    export SANDBOX_T0=$T0 SANDBOX_DIR=${SANDBOX_DIR:-/var/lib/kube-ovn-sandbox} SANDBOX_CACHE=${SANDBOX_CACHE:-/var/cache/kube-ovn-sandbox}
     local box=$HOME_DIR/packaging/sandbox image=$SANDBOX_CACHE/kube-ovn.tar network=yes arg
     for arg in ${SANDBOX_ARGS[@]+"${SANDBOX_ARGS[@]}"}; do [ "$arg" != --no-network ] || network=no; done
     # An image of the sandbox is never looked for in a registry; its tag says which build it is.
@@ -15,7 +15,7 @@ run_sandbox() {
     if [ $network = yes ]; then
         say "executable"
         binary=$("$HOME_DIR/packaging/image/binary")
-        VERSION=$(auto_VERSION) IMAGE=docker.io/kubeovn/kube-ovn:$(auto_VERSION)-${binary##*-}
+        VERSION=$(auto_VERSION) IMAGE=docker.io/kubeovn/kube-ovn:$(auto_VERSION)-$(sha256sum <"$binary" | cut -c1-12)
         export VERSION IMAGE IMAGE_PULL_POLICY=Never
     fi
     export IFACE=${IFACE:-eth1}
