@@ -6,6 +6,7 @@ use kube_ovn::{
     api::Kind,
     ovn::FEATURES,
     ovsdb::{
+        replica::Replica,
         row::RowKey,
         schema::{Table, nb},
     },
@@ -13,13 +14,14 @@ use kube_ovn::{
     store::{Owner, Read, Store, Stored},
 };
 
-use super::northbound::Server;
+use super::northbound::{Server, monitored};
 
 pub struct Cluster {
     pub store: Store,
     pub engine: Engine,
     pub pending: Pending,
     pub nb: Server,
+    replica: Replica,
     /// Owners per transaction.
     pub limit: usize,
 }
@@ -40,6 +42,7 @@ impl Default for Cluster {
             engine: Engine::new(FEATURES),
             pending: Pending::default(),
             nb: Server::new(&nb::DATABASE),
+            replica: Replica::new(&nb::DATABASE, monitored(&nb::DATABASE)),
             limit: usize::MAX,
         }
     }
@@ -84,9 +87,9 @@ impl Cluster {
         let (operations, transactions) = (self.nb.operations, self.nb.transactions);
         let mut waiting = 0;
         while !self.pending.is_empty() && waiting < self.pending.len() {
-            let replica = self.nb.replica();
+            self.nb.sync(&mut self.replica);
             let batch = self.pending.take(self.limit, |_| false);
-            let plan = diff::plan(self.engine.desired(), &replica, &batch);
+            let plan = diff::plan(self.engine.desired(), &self.replica, &batch);
             if plan.is_empty() {
                 waiting += plan.deferred.len();
             } else {

@@ -3,7 +3,10 @@
 //! column types) and shows the result as a monitor would. The system tests check the same
 //! transactions against a real ovsdb-server.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::OnceLock,
+};
 
 use kube_ovn::ovsdb::{
     datum::{Atom, Datum, Uuid},
@@ -21,6 +24,8 @@ type Rows = BTreeMap<(&'static str, Uuid), BTreeMap<u16, Datum>>;
 pub struct Server {
     database: &'static Database,
     rows: Rows,
+    /// What [`Server::sync`] reported last.
+    published: Rows,
     /// Rows written since the last commit.
     dirty: BTreeSet<(&'static str, Uuid)>,
     next: u128,
@@ -33,6 +38,7 @@ impl Server {
         let mut server = Server {
             database,
             rows: Rows::new(),
+            published: Rows::new(),
             dirty: BTreeSet::new(),
             next: 1,
             transactions: 0,
@@ -54,33 +60,43 @@ impl Server {
         self.database.tables.iter().find(|t| t.name == name).copied()
     }
 
-    /// A replica of everything.
+    /// A replica of everything, as a new monitor gets it.
     pub fn replica(&self) -> Replica {
-        let monitored: Vec<(&'static Table, &'static [Column])> = self
-            .database
-            .tables
-            .iter()
-            .map(|t| {
-                let all = (0..t.columns.len()).map(|i| Column { table: t, index: i as u16 });
-                let columns: &'static [Column] = Box::leak(all.collect::<Vec<_>>().into());
-                (*t, columns)
-            })
-            .collect();
-        let mut replica = Replica::new(self.database, &monitored);
+        let mut replica = Replica::new(self.database, monitored(self.database));
+        self.report(&mut replica, Scope::Snapshot, "initial", self.rows.iter());
+        replica
+    }
+
+    /// Reports to a replica what has changed since the last call, as a running monitor does.
+    pub fn sync(&mut self, replica: &mut Replica) {
+        let published = std::mem::take(&mut self.published);
+        let gone = published.iter().filter(|(k, row)| self.rows.get(k) != Some(row));
+        self.report(replica, Scope::Delta, "delete", gone);
+        let fresh = self.rows.iter().filter(|(k, row)| published.get(k) != Some(row));
+        self.report(replica, Scope::Delta, "insert", fresh);
+        self.published = self.rows.clone();
+    }
+
+    fn report<'a>(
+        &self,
+        replica: &mut Replica,
+        scope: Scope,
+        kind: &str,
+        rows: impl Iterator<Item = (&'a (&'static str, Uuid), &'a BTreeMap<u16, Datum>)>,
+    ) {
         let mut tables = serde_json::Map::new();
-        for ((name, uuid), columns) in &self.rows {
+        for ((name, uuid), columns) in rows {
             let table = self.table(name).unwrap();
             let row: serde_json::Map<String, serde_json::Value> = columns
                 .iter()
                 .map(|(i, d)| (table.columns[usize::from(*i)].name.to_owned(), render_datum(d)))
                 .collect();
+            let row = if kind == "delete" { serde_json::Value::Null } else { row.into() };
             let slot = tables.entry(*name).or_insert_with(|| serde_json::json!({}));
-            slot[uuid.to_string()] = serde_json::json!({ "initial": row });
+            slot[uuid.to_string()] = serde_json::json!({ kind: row });
         }
         let raw = serde_json::value::to_raw_value(&tables).unwrap();
-        let update = Update { scope: Scope::Snapshot, tables: raw.into(), transaction: None };
-        replica.apply(&update).unwrap();
-        replica
+        replica.apply(&Update { scope, tables: raw.into(), transaction: None }).unwrap();
     }
 
     /// Executes all operations or none.
@@ -386,6 +402,19 @@ impl Server {
         self.rows.remove(&key);
         self.commit().expect("still consistent");
     }
+}
+
+/// Every column of every table.
+pub fn monitored(database: &'static Database) -> &'static [(&'static Table, &'static [Column])] {
+    static ALL: OnceLock<Vec<(&'static Table, &'static [Column])>> = OnceLock::new();
+    ALL.get_or_init(|| {
+        let all = database.tables.iter().map(|t| {
+            let columns = (0..t.columns.len()).map(|i| Column { table: t, index: i as u16 });
+            let columns: &'static [Column] = Box::leak(columns.collect());
+            (*t, columns)
+        });
+        all.collect()
+    })
 }
 
 fn holds(condition: &Condition, row: &BTreeMap<u16, Datum>) -> bool {
