@@ -34,7 +34,7 @@ pub fn choose<'a>(view: &View<'a>, namespace: &Namespace) -> Choice<'a> {
         .filter(|s| !s.namespaces.contains(&namespace.name))
         .collect();
     choice.members.extend(selected);
-    choice.members.retain(|s| usable(&s));
+    choice.members.retain(usable);
     if choice.members.is_empty() && choice.preferred.is_none() {
         let marked = |v: &Vpc| view.list::<Subnet>(Index::DefaultSubnetsByVpc, &v.name);
         let of_vpc = bound.and_then(|v| marked(v).into_iter().find(usable));

@@ -109,10 +109,10 @@ impl<'a> Differ<'a> {
         let mut wanted = BTreeSet::new();
         for touch in batch.touches() {
             match touch {
-                Touch::Row(key) => {
-                    if self.desired.row(key).is_some() && self.existing(key).is_none() {
-                        wanted.insert(key.clone());
-                    }
+                Touch::Row(key)
+                    if self.desired.row(key).is_some() && self.existing(key).is_none() =>
+                {
+                    wanted.insert(key.clone());
                 }
                 Touch::Member(parent, column, Element::Row(child)) if anchors(*column) => {
                     parents.entry(child.clone()).or_default().push(parent.clone());

@@ -259,7 +259,8 @@ fn check(
 
 /// The same history in other shapes.
 fn expansions(case: &Case, expected: &Expected) -> Result<(), String> {
-    let runs: [(&str, fn(&mut Cluster, &Step)); 4] = [
+    type Run = fn(&mut Cluster, &Step);
+    let runs: [(&str, Run); 4] = [
         ("object by object", |c, s| s.events.iter().for_each(|e| apply(c, e))),
         ("reversed", |c, s| s.events.iter().rev().for_each(|e| apply(c, e))),
         ("duplicated", |c, s| {

@@ -19,7 +19,9 @@ use kube_ovn::ovsdb::{
     },
 };
 
-type Rows = BTreeMap<(&'static str, Uuid), BTreeMap<u16, Datum>>;
+/// Table and row.
+type Place = (&'static str, Uuid);
+type Rows = BTreeMap<Place, BTreeMap<u16, Datum>>;
 
 pub struct Server {
     database: &'static Database,
@@ -217,7 +219,7 @@ impl Server {
         self.check_types()
     }
 
-    fn references(&mut self) -> Result<(BTreeSet<(&'static str, Uuid)>, bool), String> {
+    fn references(&mut self) -> Result<(BTreeSet<Place>, bool), String> {
         let mut strong = BTreeSet::new();
         let mut dangling = Vec::new();
         for ((name, uuid), columns) in &self.rows {
