@@ -11,6 +11,7 @@ use super::{
     config::{CentralConfig, Role},
     database::Central,
     rpc::{Rpc, RpcError},
+    vswitch::parse_map,
 };
 
 const LIMIT: Duration = Duration::from_secs(10);
@@ -68,12 +69,6 @@ fn plan(config: &CentralConfig, present: &BTreeMap<String, String>) -> BTreeMap<
 
 fn map(entries: &BTreeMap<String, String>) -> Value {
     json!(["map", entries.iter().collect::<Vec<_>>()])
-}
-
-fn parse_map(value: &Value) -> BTreeMap<String, String> {
-    let pairs = value.as_array().and_then(|a| a.get(1)?.as_array()).cloned().unwrap_or_default();
-    let text = |v: Option<&Value>| v.and_then(Value::as_str).map(str::to_owned);
-    pairs.iter().filter_map(|pair| Some((text(pair.get(0))?, text(pair.get(1))?))).collect()
 }
 
 #[cfg(test)]

@@ -33,6 +33,7 @@ pub async fn run(central: Arc<Central>, labels: Labels, stop: StopSignal) {
             invocation: arguments::northd(&central.config, &central.paths),
             pidfile: arguments::northd_pidfile(&central.paths).into(),
             exit: &["exit"],
+            owner: None,
         },
         stop.clone(),
     ));

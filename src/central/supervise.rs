@@ -4,7 +4,7 @@ use std::{path::PathBuf, time::Duration};
 
 use tokio::{sync::watch, time::Instant};
 
-use super::rpc;
+use super::{rpc, takeover::Owner};
 use crate::kernel::process::{Daemon, Invocation, Launcher};
 
 /// `true` once the container is asked to end. A dropped sender counts as asked.
@@ -68,12 +68,21 @@ pub struct Program {
     pub pidfile: PathBuf,
     /// The control command that ends it, with arguments.
     pub exit: &'static [&'static str],
+    /// Whose it is; `None` in a container whose daemons nobody else starts.
+    pub owner: Option<Owner>,
+}
+
+impl Program {
+    /// `false` once another container has taken the daemons of this node over.
+    fn is_ours(&self) -> bool {
+        self.owner.as_ref().is_none_or(Owner::holds)
+    }
 }
 
 /// Runs a program until the stop signal.
 pub async fn supervise(launcher: Launcher, program: Program, mut stop: StopSignal) {
     let mut backoff = Backoff::default();
-    while !is_stopping(&stop) {
+    while !is_stopping(&stop) && program.is_ours() {
         let started = Instant::now();
         match launcher.spawn(&program.invocation) {
             Err(error) => tracing::error!(daemon = program.name, %error, "not started"),
@@ -82,9 +91,12 @@ pub async fn supervise(launcher: Launcher, program: Program, mut stop: StopSigna
                 tokio::select! {
                     status = daemon.wait() => {
                         let status = status.map_or_else(|e| e.to_string(), |s| s.to_string());
-                        tracing::warn!(daemon = program.name, status, "ended, will be restarted");
+                        tracing::warn!(daemon = program.name, status, "ended");
                     }
                     () = stopped(&mut stop) => {
+                        if !program.is_ours() {
+                            return;
+                        }
                         let control = Control::Pidfile(program.pidfile.clone());
                         stop_daemon(&mut daemon, &control, program.exit).await;
                     }

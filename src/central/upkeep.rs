@@ -1,7 +1,7 @@
 //! What a served database needs from time to time: options, election timer, schema, raft header
 //! backup, and leftovers of our own former files kicked out.
 
-use std::time::Duration;
+use std::{path::Path, time::Duration};
 
 use serde_json::{Value, json};
 
@@ -10,7 +10,7 @@ use super::{
     database::{Central, DatabaseError},
     dbfile::{self, SavedHeader},
     files, members, options,
-    rpc::{self, Rpc},
+    rpc::{self, Rpc, RpcError},
     status::{self, ClusterStatus, Serving},
 };
 
@@ -122,24 +122,29 @@ impl<'a> Upkeep<'a> {
         Ok(done)
     }
 
-    /// Upgrades the schema of a database that an older release made (ovsdb-client convert).
     async fn convert(&self) -> Result<(), DatabaseError> {
         let path = self.central.paths.schema(self.role);
-        let text = std::fs::read(&path)
-            .map_err(|source| DatabaseError::Read { path: path.clone(), source })?;
-        let schema: Value = serde_json::from_slice(&text)
-            .map_err(|e| DatabaseError::Read { path, source: std::io::Error::other(e) })?;
+        let schema = read_schema(&path).map_err(|source| DatabaseError::Read { path, source })?;
         let socket = self.central.paths.socket(self.role);
         let mut rpc = Rpc::local(&socket, CONVERT_LIMIT).await?;
-        let served = rpc.call("get_schema", json!([self.role.database()])).await?;
-        if version(&schema) <= version(&served) {
-            return Ok(());
-        }
-        let (from, to) = (served["version"].as_str(), schema["version"].as_str());
-        tracing::info!(database = self.role.database(), from, to, "converting the schema");
-        rpc.call("convert", json!([self.role.database(), schema])).await?;
-        Ok(())
+        Ok(convert(&mut rpc, self.role.database(), &schema).await?)
     }
+}
+
+pub fn read_schema(path: &Path) -> std::io::Result<Value> {
+    serde_json::from_slice(&std::fs::read(path)?).map_err(std::io::Error::other)
+}
+
+/// Upgrades the schema of a database that an older release made (ovsdb-client convert). Must run
+/// against the leader.
+pub async fn convert(rpc: &mut Rpc, database: &str, schema: &Value) -> Result<(), RpcError> {
+    let served = rpc.call("get_schema", json!([database])).await?;
+    if version(schema) <= version(&served) {
+        return Ok(());
+    }
+    let (from, to) = (served["version"].as_str(), schema["version"].as_str());
+    tracing::info!(database, from, to, "converting the schema");
+    rpc.call("convert", json!([database, schema])).await.map(|_| ())
 }
 
 /// `7.6.0` as numbers.

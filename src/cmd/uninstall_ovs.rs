@@ -4,7 +4,12 @@ use std::process::ExitCode;
 
 use clap::ArgMatches;
 
-use super::Applet;
+use super::{Applet, ovn_healthcheck::report, runtime};
+use crate::{
+    central::{ovs_paths::OvsPaths, uninstall},
+    net::Place,
+    telemetry::{self, LogOptions},
+};
 
 pub const APPLET: Applet = Applet {
     name: "uninstall-ovs",
@@ -16,5 +21,9 @@ pub const APPLET: Applet = Applet {
 };
 
 fn run(_: &ArgMatches) -> anyhow::Result<ExitCode> {
-    anyhow::bail!("not in this build")
+    telemetry::log::init(&LogOptions::default())?;
+    runtime::block_on(async {
+        let findings = uninstall::run(&OvsPaths::system(), "", &Place::Host).await?;
+        Ok(report(&findings))
+    })
 }

@@ -6,6 +6,7 @@
 
 pub mod arp;
 pub mod ethtool;
+pub mod generic;
 pub mod ipset;
 pub mod iptables;
 mod link;

@@ -187,9 +187,19 @@ pub fn send_signal(pid: i32, which: signal::Signal) -> Result<(), ProcessError> 
     }
 }
 
-/// `true` while a process with this id exists (also as a zombie).
-pub fn is_running(pid: i32) -> bool {
-    !matches!(signal::kill(Pid::from_raw(pid), None), Err(nix::Error::ESRCH))
+/// `true` while a process with this id exists and is no zombie.
+pub fn is_alive(pid: i32) -> bool {
+    let state = process_state(pid);
+    state.is_some_and(|(state, _)| state != "Z" && state != "X")
+}
+
+/// State letter and parent of a process, from `/proc/PID/stat`.
+fn process_state(pid: i32) -> Option<(String, String)> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The name stands in parentheses and may itself hold blanks and parentheses.
+    let (_, rest) = stat.rsplit_once(')')?;
+    let mut fields = rest.split_ascii_whitespace();
+    Some((fields.next()?.to_owned(), fields.next()?.to_owned()))
 }
 
 /// The command name of a process (`/proc/PID/comm`, at most 15 bytes).
@@ -214,11 +224,7 @@ pub fn reap_orphans() -> usize {
 }
 
 fn is_zombie_of_init(pid: i32) -> bool {
-    let Ok(stat) = std::fs::read_to_string(format!("/proc/{pid}/stat")) else { return false };
-    // The name stands in parentheses and may itself hold blanks and parentheses.
-    let Some((_, rest)) = stat.rsplit_once(')') else { return false };
-    let mut fields = rest.split_ascii_whitespace();
-    fields.next() == Some("Z") && fields.next() == Some("1")
+    process_state(pid).is_some_and(|(state, parent)| state == "Z" && parent == "1")
 }
 
 fn find_program(name: &str) -> Result<PathBuf, ProcessError> {
