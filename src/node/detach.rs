@@ -7,6 +7,7 @@
 use std::collections::BTreeSet;
 
 use super::{
+    apply::ApplyError,
     attach::{Attacher, CniError},
     observe::dump,
     ovs_rows::{IFACE_ID, PortState, observe_ovs, observe_port, port_state},
@@ -27,6 +28,7 @@ impl Attacher {
         let Ok(ops) = plan_detach(&request.container_id, &request.if_name) else { return Ok(()) };
         let lock = self.locks.of(&request.container_id, &request.if_name);
         let _held = lock.lock().await;
+        self.executor.vswitch().ready().await.map_err(ApplyError::from)?;
         if self.belongs_to_another(request) {
             return Ok(());
         }
@@ -45,6 +47,7 @@ impl Attacher {
     /// CNI CHECK: is everything that ADD made still there?
     pub async fn check(&self, request: &Request) -> Result<(), CniError> {
         let names = nic_names(&request.container_id, &request.if_name)?;
+        self.executor.vswitch().ready().await.map_err(ApplyError::from)?;
         let problem = |text: String| Err(CniError::Check(text));
         let Some(port) = self.executor.vswitch().read(|r| observe_port(r, &names.host)) else {
             return problem(format!("port {} is not on br-int", names.host));
@@ -98,6 +101,7 @@ impl Attacher {
     /// Removes OVS ports of pods whose link no longer exists (reboot, daemon killed between two
     /// steps), except those in `keep` or with a request under way. Returns their names.
     pub async fn remove_stale(&self, keep: &BTreeSet<Text>) -> Result<Vec<Text>, CniError> {
+        self.executor.vswitch().ready().await.map_err(ApplyError::from)?;
         // This order matters: a port seen here whose ADD is over by the time of the dump has its
         // link, and one whose ADD is not over is busy in between.
         let ports: Vec<Text> = self.executor.vswitch().read(|replica| {

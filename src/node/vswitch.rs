@@ -10,7 +10,7 @@ use std::{
 
 use tokio::sync::{mpsc, watch};
 
-use super::ovs_rows::{MONITORED, RowError, plan_transaction};
+use super::ovs_rows::{MONITORED, RowError, is_ovs, plan_transaction};
 use crate::{
     host::HostOp,
     ovsdb::{
@@ -30,12 +30,17 @@ const ATTEMPTS: usize = 3;
 /// How long a fresh snapshot may take.
 const SNAPSHOT_PATIENCE: Duration = Duration::from_secs(2);
 
+/// How long a request waits for a server that is starting.
+const CONNECT_PATIENCE: Duration = Duration::from_secs(5);
+
 #[derive(Debug, thiserror::Error)]
 pub enum VswitchError {
     #[error(transparent)]
     Row(#[from] RowError),
     #[error(transparent)]
     Ovsdb(#[from] OvsdbError),
+    #[error("the vswitch database is not reachable; is the ovs-ovn pod running?")]
+    Unreachable,
 }
 
 /// Whether the replica is current.
@@ -104,9 +109,20 @@ impl Vswitch {
         let _ = self.state.subscribe().wait_for(|(_, c)| *c == Connection::Up).await;
     }
 
+    /// The same for requests that cannot wait for long. An empty replica must never be taken for
+    /// an empty switch: a DEL would remove nothing and report success.
+    pub async fn ready(&self) -> Result<(), VswitchError> {
+        let connected = tokio::time::timeout(CONNECT_PATIENCE, self.connected()).await;
+        connected.map_err(|_| VswitchError::Unreachable)
+    }
+
     /// Makes the database operations among `ops` true, in one transaction. The replica shows the
     /// result when this returns.
     pub async fn apply(&self, ops: &[HostOp]) -> Result<(), VswitchError> {
+        if !ops.iter().any(is_ovs) {
+            return Ok(());
+        }
+        self.ready().await?;
         for attempt in 1..=ATTEMPTS {
             let Some(transaction) = self.read(|replica| plan_transaction(replica, ops))? else {
                 return Ok(());

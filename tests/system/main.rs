@@ -11,6 +11,7 @@ mod kube_api;
 mod node_cni;
 mod node_daemon;
 mod node_rig;
+mod node_server;
 mod ovn;
 mod ovsdb;
 #[path = "../support/ovsdb_server.rs"]

@@ -3,6 +3,7 @@
 use std::{
     io::{Read, Write},
     net::TcpStream,
+    os::unix::fs::MetadataExt,
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
 };
@@ -209,6 +210,39 @@ fn daemon_from_nothing_to_pods_and_through_kill_9() {
         wait_until("readiness", ready).await;
         assert_eq!(node.add(&sandbox).await, result);
         assert_eq!(node.pod_ports(), [sandbox.host_end()]);
+        node.del(&sandbox).await;
+        node.assert_clean();
+    });
+}
+
+/// A daemon that dies in the middle of an ADD leaves a pair and a port; the DEL that the runtime
+/// sends for the failed sandbox, to the next daemon, removes them.
+#[test]
+fn kill_9_during_add_is_cleaned_by_del() {
+    on_node(|mut node| async move {
+        let api = KubeApi::start().await;
+        let _fabric = tunnel_nic(&node);
+        api.put("subnets", subnet_object());
+        api.put("nodes", node_object());
+        api.put("pods", pod_object("web-0", "u1", "10.16.0.5"));
+        node.socket = node.folder.0.join("daemon.sock");
+        let mut daemon = Daemon::start(&node, &api);
+        wait_until("the socket", || node.socket.exists()).await;
+        let sandbox = Sandbox::new("web-0", "u1");
+        let kill = async {
+            wait_until("the port", || node.pod_ports().len() == 1).await;
+            daemon.kill();
+        };
+        let ((code, error), ()) = tokio::join!(node.cni("ADD", &sandbox), kill);
+        assert_eq!((code, &error["code"]), (1, &json!(11)), "{error}");
+        assert_eq!(node.pod_links(), [sandbox.host_end()]);
+        let inode = std::fs::metadata(&node.socket).map(|m| m.ino()).unwrap();
+        let _daemon = Daemon::start(&node, &api);
+        wait_until("the new socket", || {
+            std::fs::metadata(&node.socket).is_ok_and(|m| m.ino() != inode)
+        })
+        .await;
+        // It may not have read the database yet: the DEL must wait for that.
         node.del(&sandbox).await;
         node.assert_clean();
     });
