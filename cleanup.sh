@@ -89,6 +89,7 @@ clean_cluster() {
     local image policy
     read -r image policy < <(installed_image) || true
     [ -z "${image:-}" ] || [ -n "${IMAGE:-}" ] || export IMAGE=$image IMAGE_PULL_POLICY=$policy
+    recall_settings
     read_settings
 
     say "workloads"
@@ -111,7 +112,7 @@ clean_cluster() {
     clean_nodes
     say "services, accounts, marks"
     system delete service ovn-nb ovn-sb ovn-northd kube-ovn-controller kube-ovn-cni kube-ovn-monitor kube-ovn-pinger --ignore-not-found >/dev/null
-    system delete configmap ovn-config ovn-ic-config ovn-external-gw-config ovn-vpc-nat-config ovn-vpc-nat-gw-config vpc-dns-config --ignore-not-found >/dev/null
+    system delete configmap kube-ovn-install ovn-config ovn-ic-config ovn-external-gw-config ovn-vpc-nat-config ovn-vpc-nat-gw-config vpc-dns-config --ignore-not-found >/dev/null
     system delete secret kube-ovn-tls ovn-ipsec-ca --ignore-not-found >/dev/null
     system delete lease kube-ovn-controller --ignore-not-found >/dev/null
     system delete serviceaccount ovn ovn-ovs kube-ovn-cni kube-ovn-app vpc-dns vpc-nat-gw --ignore-not-found >/dev/null

@@ -108,13 +108,13 @@ dry_run() {
 
 install_in_cluster() {
     say "checking (image $IMAGE, pods $POD_CIDR, Services $SVC_CIDR, nodes $JOIN_CIDR)"
-    need_kubectl
     check_version
     check_rights
     find_masters
     check_addresses
     say "masters: $MASTERS ($MASTER_IPS)"
 
+    remember_settings "$GIVEN"
     # shellcheck disable=SC2086
     k label --overwrite nodes $MASTERS kube-ovn/role=master >/dev/null
     [ "$ENABLE_SSL" = false ] || make_tls_secret
@@ -144,6 +144,8 @@ parse_arguments "$@"
 if [ "$MODE" = sandbox ]; then
     run_sandbox
 else
+    if [ "$DRY_RUN" = no ]; then need_kubectl; recall_settings; fi
+    GIVEN=$(given_settings)
     read_settings
     if [ "$DRY_RUN" = yes ]; then dry_run; else install_in_cluster; fi
 fi

@@ -20,6 +20,8 @@ run_sandbox() {
     fi
     export IFACE=${IFACE:-eth1}
     set_ranges
+    # shellcheck disable=SC2034
+    GIVEN=$(given_settings)
     read_settings
     if [ $network = no ]; then
         "$box/cluster" up ${SANDBOX_ARGS[@]+"${SANDBOX_ARGS[@]}"}

@@ -107,6 +107,36 @@ HYBRID_DPDK|false|DPDK
 
 later() { die "$1=$2: $3 is not supported by this version; leave it out or set it to $4"; }
 
+# Settings that were given at an earlier installation stay unless they are given anew. Upstream's
+# script falls back to its defaults: an upgrade that forgets one changes the network. The image is
+# not kept, it belongs to the release.
+recall_settings() {
+    local name value recalled=
+    # shellcheck disable=SC2016
+    while IFS='=' read -r name value; do
+        [[ $SETTINGS == *$'\n'"$name|"* && -z ${!name:-} ]] || continue
+        printf -v "$name" %s "$value"
+        recalled="$recalled $name=$value"
+    done < <(system get configmap kube-ovn-install -o go-template='{{range $name, $value := .data}}{{$name}}={{$value}}{{"\n"}}{{end}}' 2>/dev/null)
+    [ -z "$recalled" ] || say "as before:$recalled"
+}
+
+# Before read_settings: what is set now was given.
+given_settings() {
+    local name _
+    while IFS='|' read -r name _; do
+        case $name in '' | IMAGE | VERSION | NODE_IPS | TIMEOUT) continue ;; esac
+        if [ -n "${!name:-}" ]; then echo "$name=${!name}"; fi
+    done <<<"$SETTINGS"
+}
+
+remember_settings() { # GIVEN
+    local line
+    local -a data=()
+    while read -r line; do [ -z "$line" ] || data+=("--from-literal=$line"); done <<<"$1"
+    system create configmap kube-ovn-install ${data[@]+"${data[@]}"} --dry-run=client -o yaml | k apply -f - >/dev/null
+}
+
 read_settings() {
     local name kind default _ value
     while IFS='|' read -r name kind default _; do
