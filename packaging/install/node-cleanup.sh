@@ -16,7 +16,7 @@ for file in "$host"/run/openvswitch/*.pid "$host"/run/ovn/*.pid; do
 done 2>/dev/null
 
 for dp in $(ovs-dpctl dump-dps 2>/dev/null); do ovs-dpctl del-dp "$dp"; done
-for link in ovn0 br-int br-phy genev_sys_6081 vxlan_sys_4789 mirror0 ovs-system; do
+for link in ovn0 br-int br-phy ovs-netdev genev_sys_6081 vxlan_sys_4789 mirror0 ovs-system; do
     ip link del "$link" 2>/dev/null && say "link $link removed"
 done
 # Host ends of pod interfaces: <12 digits>_h and <16 hex digits>_h.
@@ -45,7 +45,7 @@ for variant in iptables-nft iptables-legacy ip6tables-nft ip6tables-legacy; do
         /^COMMIT/ { if (body chains != "") print table body chains "COMMIT"; body = ""; chains = ""; next }
         /^:OVN-/ { sub(/^:/, ""); flush = flush "-F " $1 "\n"; chains = chains "-X " $1 "\n"; body = body "-F " $1 "\n"; next }
         /^-A OVN-/ { next }
-        /^-A .*(OVN-|ovn[46]0|kube-ovn)/ { sub(/^-A/, "-D"); body = body $0 "\n" }')
+        /^-A .*( -j OVN-|--match-set ovn[46]0|"kube-ovn (pre|post)routing rules")/ { sub(/^-A/, "-D"); body = body $0 "\n" }')
     [ -z "$batch" ] || { say "$variant rules removed"; "$variant-restore" --noflush <<<"$batch"; }
 done
 for set in $(ipset list -n 2>/dev/null | grep -E '^ovn[46]0'); do ipset destroy "$set" && say "ipset $set removed"; done

@@ -50,7 +50,6 @@ set_ranges() {
 # shellcheck disable=SC2120
 demo() { k -n "$DEMO" "$@"; }
 from_pod() { demo exec client -- "$@"; }
-address() { demo get pod "$1" -o jsonpath='{.status.podIP}'; }
 url() { if [[ $1 == *:* ]]; then echo "http://[$1]/"; else echo "http://$1/"; fi; }
 
 # shows TEXT EXPECTED COMMAND...: the command's output must hold EXPECTED within 30 s.
@@ -93,33 +92,39 @@ spec:
 apiVersion: v1
 kind: Service
 metadata: {name: server, namespace: $DEMO}
-spec: {selector: {app: server}, ports: [{port: 80}]}
+spec: {selector: {app: server}, ports: [{port: 80}], ipFamilyPolicy: PreferDualStack}
 YAML
 }
 
-# Pod, node, Service, name and outside, each by a packet that must come back.
+# Pod, node, Service, name and outside, in every family, each by a packet that must come back.
 demonstrate() {
-    local box=$HOME_DIR/packaging/sandbox server node_ip service outside
+    local box=$HOME_DIR/packaging/sandbox ip
     local -a nodes
     FAILED=0
     mapfile -t nodes < <(k get nodes -o jsonpath='{range .items[*]}{.metadata.name}{"\n"}{end}')
     say "does it carry traffic? (namespace $DEMO)"
     demo_pods "${nodes[0]}" "${nodes[-1]}"
     demo wait --for=condition=Ready pod --all --timeout=90s >/dev/null ||
-        { k -n "$DEMO" describe pods | tail -n 30 >&2; die "the pods of $DEMO did not start, see above"; }
-    server=$(address server)
-    node_ip=$(k get node "${nodes[-1]}" -o jsonpath='{.status.addresses[?(@.type=="InternalIP")].address}')
-    service=$(demo get service server -o jsonpath='{.spec.clusterIP}')
-    outside=172.31.255.1
-    [ "$IPV6" = false ] || [ "$DUAL_STACK" = true ] || outside=fd00:172:31::1
-    shows "pod to pod, ${nodes[0]} to ${nodes[-1]} ($server)" hello-from-pod from_pod wget -qO- -T 2 "$(url "$server")"
-    shows "pod to node ($node_ip)" ' 0% packet loss' from_pod ping -c 1 -W 2 "${node_ip%% *}"
-    shows "node to pod" hello-from-pod "$box/enter" "${nodes[0]}" busybox wget -qO- -T 2 "$(url "$server")"
-    shows "pod to Service ($service)" hello-from-pod from_pod wget -qO- -T 2 "$(url "$service")"
+        { demo describe pods | tail -n 30 >&2; die "the pods of $DEMO did not start, see above"; }
+    for ip in $(demo get pod server -o jsonpath='{.status.podIPs[*].ip}'); do
+        shows "pod to pod, ${nodes[0]} to ${nodes[-1]} ($ip)" hello-from-pod from_pod wget -qO- -T 2 "$(url "$ip")"
+        shows "node to pod ($ip)" hello-from-pod "$box/enter" "${nodes[0]}" busybox wget -qO- -T 2 "$(url "$ip")"
+    done
+    for ip in $(k get node "${nodes[-1]}" -o jsonpath='{.status.addresses[?(@.type=="InternalIP")].address}'); do
+        shows "pod to node ($ip)" ' 0% packet loss' from_pod ping -c 1 -W 2 "$ip"
+    done
+    for ip in $(demo get service server -o jsonpath='{.spec.clusterIPs[*]}'); do
+        shows "pod to Service ($ip)" hello-from-pod from_pod wget -qO- -T 2 "$(url "$ip")"
+    done
     shows "pod to name (server.$DEMO)" hello-from-pod from_pod wget -qO- -T 2 "http://server.$DEMO/"
-    shows "pod to outside ($outside)" outside from_pod wget -qO- -T 2 "$(url "$outside")"
+    for ip in $(outside_addresses); do
+        shows "pod to outside ($ip)" outside from_pod wget -qO- -T 2 "$(url "$ip")"
+    done
     [ $FAILED = 0 ] || die "$FAILED kinds of traffic do not work, see above; the cluster is left as it is (./cleanup.sh --sandbox removes it)"
 }
+
+# The web server in the sandbox's outside world.
+outside_addresses() { both 172.31.255.1 fd00:172:31::1 | tr ',' ' '; }
 
 next_steps() {
     cat <<TEXT
