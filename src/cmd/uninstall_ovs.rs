@@ -13,7 +13,7 @@ use crate::{
 
 pub const APPLET: Applet = Applet {
     name: "uninstall-ovs",
-    aliases: &[],
+    aliases: &["uninstall"],
     about: "Stop Open vSwitch on this node and remove its state",
     example: "uninstall-ovs",
     command: clap::Command::default,

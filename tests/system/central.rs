@@ -32,9 +32,9 @@ use crate::ovn;
 const LIMIT: Duration = Duration::from_secs(60);
 
 /// One container: its own folders, its own runtime (so that it can be killed as a whole).
-struct Container {
-    central: Arc<Central>,
-    root: PathBuf,
+pub struct Container {
+    pub central: Arc<Central>,
+    pub root: PathBuf,
     running: Option<(tokio::runtime::Runtime, watch::Sender<bool>, tokio::task::JoinHandle<()>)>,
 }
 
@@ -57,7 +57,7 @@ impl Container {
         Container { central, root, running: None }
     }
 
-    fn start(&mut self) {
+    pub fn start(&mut self) {
         let runtime = tokio::runtime::Runtime::new().unwrap();
         let (ask, stop) = watch::channel(false);
         let program = runtime.spawn(start_db::run(self.central.clone(), Labels::Off, stop));
@@ -65,7 +65,7 @@ impl Container {
     }
 
     /// SIGTERM of the container.
-    fn stop(&mut self) {
+    pub fn stop(&mut self) {
         let Some((runtime, ask, program)) = self.running.take() else { return };
         ask.send(true).unwrap();
         runtime.block_on(async { tokio::time::timeout(LIMIT, program).await }).unwrap().unwrap();
@@ -73,7 +73,7 @@ impl Container {
     }
 
     /// SIGKILL of everything in the container at once.
-    fn kill(&mut self) {
+    pub fn kill(&mut self) {
         if let Some((runtime, ..)) = self.running.take() {
             runtime.shutdown_background();
         }
@@ -87,7 +87,7 @@ impl Container {
         ovn::pids_below(&self.central.paths.run)
     }
 
-    fn serving(&self, role: Role) -> Option<Serving> {
+    pub fn serving(&self, role: Role) -> Option<Serving> {
         block_on(members::observe_local(&self.central.paths, role)).ok().flatten()
     }
 
@@ -98,12 +98,12 @@ impl Container {
         ClusterStatus::parse(&text.unwrap_or_default())
     }
 
-    fn is_ready(&self) -> bool {
+    pub fn is_ready(&self) -> bool {
         block_on(health::check_ovn(&self.central.paths, Probe::Ready)).is_empty()
     }
 
     /// A transaction through the local socket; `false` when it was not committed.
-    fn add_switch(&self, name: &str) -> bool {
+    pub fn add_switch(&self, name: &str) -> bool {
         let insert = json!({"op": "insert", "table": "Logical_Switch", "row": {"name": name}});
         let write = async {
             let socket = self.central.paths.socket(Role::Northbound);
@@ -113,11 +113,11 @@ impl Container {
         block_on(write).is_ok()
     }
 
-    fn switches(&self) -> Vec<String> {
+    pub fn switches(&self) -> Vec<String> {
         self.select(Role::Northbound, "Logical_Switch", "name")
     }
 
-    fn select(&self, role: Role, table: &str, column: &str) -> Vec<String> {
+    pub fn select(&self, role: Role, table: &str, column: &str) -> Vec<String> {
         let select = json!({"op": "select", "table": table, "columns": [column], "where": []});
         let read = async {
             let socket = self.central.paths.socket(role);
@@ -178,7 +178,7 @@ fn free_ports() -> [(&'static str, String); 4] {
     ]
 }
 
-fn standalone(name: &str) -> Container {
+pub fn standalone(name: &str) -> Container {
     let ports = free_ports();
     let mut variables: Vec<(&str, &str)> = ports.iter().map(|(n, v)| (*n, v.as_str())).collect();
     variables.extend([
@@ -189,7 +189,12 @@ fn standalone(name: &str) -> Container {
     Container::new(name, &variables)
 }
 
-fn cluster(name: &str) -> Vec<Container> {
+pub fn cluster(name: &str) -> Vec<Container> {
+    cluster_with(name, &[])
+}
+
+/// The same with further variables.
+pub fn cluster_with(name: &str, extra: &[(&str, &str)]) -> Vec<Container> {
     let ports = free_ports();
     let member = |n: usize| {
         let ip = format!("127.0.0.{n}");
@@ -200,13 +205,14 @@ fn cluster(name: &str) -> Vec<Container> {
             ("POD_IP", &ip),
             ("ENABLE_BIND_LOCAL_IP", "true"),
         ]);
+        variables.extend(extra);
         Container::new(&format!("{name}{n}"), &variables)
     };
     (1..=3).map(member).collect()
 }
 
 /// Every member serves both databases, three servers each, one cluster.
-fn is_whole(all: &[Container]) -> bool {
+pub fn is_whole(all: &[Container]) -> bool {
     Role::BOTH.into_iter().all(|role| {
         let serving: Vec<Serving> = all.iter().filter_map(|c| c.serving(role)).collect();
         let one_cluster = serving.iter().all(|s| s.cluster == serving[0].cluster);

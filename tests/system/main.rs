@@ -2,6 +2,7 @@
 //! own. Needs root. A test that cannot run fails.
 
 mod central;
+mod central_faults;
 mod central_ovs;
 mod kernel;
 mod kernel_attach;
