@@ -5,6 +5,7 @@ mod cmd;
 mod cni;
 mod cni_node;
 mod cni_rows;
+mod commit;
 mod crds;
 mod engine;
 mod host;

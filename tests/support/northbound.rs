@@ -86,11 +86,26 @@ impl Server {
         kind: &str,
         rows: impl Iterator<Item = (&'a (&'static str, Uuid), &'a BTreeMap<u16, Datum>)>,
     ) {
+        let update = self.update(monitored(self.database), scope, kind, rows);
+        replica.apply(&update).unwrap();
+    }
+
+    /// What a monitor of these columns would send.
+    fn update<'a>(
+        &self,
+        monitored: &[(&'static Table, &'static [Column])],
+        scope: Scope,
+        kind: &str,
+        rows: impl Iterator<Item = (&'a (&'static str, Uuid), &'a BTreeMap<u16, Datum>)>,
+    ) -> Update {
         let mut tables = serde_json::Map::new();
         for ((name, uuid), columns) in rows {
-            let table = self.table(name).unwrap();
+            let Some((table, wanted)) = monitored.iter().find(|(t, _)| t.name == *name) else {
+                continue;
+            };
             let row: serde_json::Map<String, serde_json::Value> = columns
                 .iter()
+                .filter(|(i, _)| wanted.iter().any(|c| c.index == **i))
                 .map(|(i, d)| (table.columns[usize::from(*i)].name.to_owned(), render_datum(d)))
                 .collect();
             let row = if kind == "delete" { serde_json::Value::Null } else { row.into() };
@@ -98,7 +113,28 @@ impl Server {
             slot[uuid.to_string()] = serde_json::json!({ kind: row });
         }
         let raw = serde_json::value::to_raw_value(&tables).unwrap();
-        replica.apply(&Update { scope, tables: raw.into(), transaction: None }).unwrap();
+        Update { scope, tables: raw.into(), transaction: None }
+    }
+
+    /// Everything, as a client with these columns gets it after connecting.
+    pub fn snapshot(&mut self, monitored: &[(&'static Table, &'static [Column])]) -> Update {
+        self.published = self.rows.clone();
+        self.update(monitored, Scope::Snapshot, "initial", self.rows.iter())
+    }
+
+    /// What changed since the last snapshot or differences. A modified row is reported as deleted
+    /// and made anew, in two updates.
+    pub fn differences(
+        &mut self,
+        monitored: &[(&'static Table, &'static [Column])],
+    ) -> [Update; 2] {
+        let published = std::mem::take(&mut self.published);
+        let gone = published.iter().filter(|(k, row)| self.rows.get(k) != Some(row));
+        let gone = self.update(monitored, Scope::Delta, "delete", gone);
+        let fresh = self.rows.iter().filter(|(k, row)| published.get(k) != Some(row));
+        let fresh = self.update(monitored, Scope::Delta, "insert", fresh);
+        self.published = self.rows.clone();
+        [gone, fresh]
     }
 
     /// Executes all operations or none.

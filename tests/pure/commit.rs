@@ -1,0 +1,288 @@
+//! The commit state machine against a database in memory: epochs, batches, bisection, drift, fuse.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use kube_ovn::{
+    api::Kind,
+    controller::commit::{AcceptPlan, Commit, Finished, Next, monitored},
+    ovn::FEATURES,
+    ovsdb::{
+        client::OvsdbError,
+        schema::nb,
+        transaction::{Refusal, Transaction},
+    },
+    plan::{Cause, Engine},
+    store::{Owner, Read, Store, Stored},
+};
+
+use crate::support::{northbound::Server, objects::*};
+
+struct Leader {
+    store: Store,
+    engine: Engine,
+    commit: Commit,
+    now: Instant,
+}
+
+impl Leader {
+    fn new(accept: AcceptPlan) -> Self {
+        Leader {
+            store: Store::default(),
+            engine: Engine::new(FEATURES),
+            commit: Commit::new(accept),
+            now: Instant::now(),
+        }
+    }
+
+    fn connected(nb: &mut Server, objects: impl IntoIterator<Item = Arc<dyn Stored>>) -> Self {
+        let mut leader = Leader::new(AcceptPlan::No);
+        leader.put(objects);
+        leader.connect(nb);
+        leader
+    }
+
+    fn connect(&mut self, nb: &mut Server) {
+        let update = nb.snapshot(&monitored());
+        self.commit.connected(&self.engine, &update).unwrap();
+    }
+
+    fn put(&mut self, objects: impl IntoIterator<Item = Arc<dyn Stored>>) {
+        let reads: Vec<Read> = objects.into_iter().flat_map(|o| self.store.upsert(o)).collect();
+        self.refresh(&reads, Cause::Changed);
+    }
+
+    fn remove(&mut self, kind: Kind, key: &str, cause: Cause) {
+        let reads = self.store.remove(kind, key);
+        self.refresh(&reads, cause);
+    }
+
+    fn refresh(&mut self, reads: &[Read], cause: Cause) {
+        let mut refresh = self.engine.refresh(&self.store, reads.iter().map(|r| (r, cause)));
+        self.commit.add(&mut refresh);
+    }
+
+    fn next(&mut self) -> Next {
+        self.commit.next(&self.engine, self.now)
+    }
+
+    fn transaction(&mut self) -> Transaction {
+        match self.next() {
+            Next::Send(transaction) => transaction,
+            other => panic!("expected a transaction, got {other:?}"),
+        }
+    }
+
+    /// One transaction to its end, as a server would carry it out: the update comes before the
+    /// answer. `poison` makes the server refuse whatever names it.
+    fn step(&mut self, nb: &mut Server, poison: &str) -> Option<Finished> {
+        let Next::Send(transaction) = self.next() else { return None };
+        let poisoned = !poison.is_empty() && format!("{transaction:?}").contains(poison);
+        let result =
+            if poisoned { Err("constraint violation".into()) } else { nb.execute(&transaction) };
+        for update in nb.differences(&monitored()) {
+            self.commit.updated(&self.engine, &update).unwrap();
+        }
+        let result = result.map_err(|error: String| OvsdbError::Refused {
+            database: "OVN_Northbound",
+            refusal: Refusal { error, details: String::new(), index: None },
+        });
+        Some(self.commit.finished(result, self.now))
+    }
+
+    fn run(&mut self, nb: &mut Server) -> usize {
+        self.run_against(nb, "")
+    }
+
+    fn run_against(&mut self, nb: &mut Server, poison: &str) -> usize {
+        for n in 0..500 {
+            match self.step(nb, poison) {
+                None => return n,
+                Some(Finished::Deposed) => panic!("deposed"),
+                Some(_) => {}
+            }
+        }
+        panic!("it never ends");
+    }
+}
+
+fn pods(count: usize) -> Vec<Arc<dyn Stored>> {
+    let pair = |i: usize| {
+        let name = format!("p{i}");
+        let ips = format!("10.16.{}.{},fd00:10:16::{:x}", 4 + i / 200, 1 + i % 200, 4096 + i);
+        [
+            shared(pod("default", &name, Some("node1"))),
+            shared(pod_ip("default", &name, "ovn-default", &ips)),
+        ]
+    };
+    (0..count).flat_map(pair).collect()
+}
+
+#[test]
+fn the_first_transaction_takes_the_epoch_and_a_restart_writes_nothing_else() {
+    let mut nb = Server::new(&nb::DATABASE);
+    let mut leader = Leader::connected(&mut nb, small_cluster());
+    assert_eq!(leader.run(&mut nb), 2, "the epoch, then everything");
+    assert!(leader.commit.settled());
+    assert!(nb.dump().contains("\"kube-ovn/epoch\"=\"1\""), "{}", nb.dump());
+    let before = nb.dump();
+    let mut next = Leader::connected(&mut nb, small_cluster());
+    assert_eq!(next.run(&mut nb), 1, "only the epoch");
+    assert_eq!(nb.dump(), before.replace("epoch\"=\"1\"", "epoch\"=\"2\""));
+    assert_eq!(next.commit.counters.operations, 0);
+    assert_eq!(next.commit.counters.drift, 0);
+}
+
+#[test]
+fn a_deposed_leader_cannot_write() {
+    let mut nb = Server::new(&nb::DATABASE);
+    let mut old = Leader::connected(&mut nb, small_cluster());
+    old.run(&mut nb);
+    let mut new = Leader::connected(&mut nb, small_cluster());
+    new.run(&mut nb);
+    let before = nb.dump();
+    old.put([shared(subnet("extra", "10.20.0.0/16"))]);
+    let transaction = old.transaction();
+    assert_eq!(nb.execute(&transaction), Err("timed out".into()));
+    let refusal = Refusal { error: "timed out".into(), details: String::new(), index: Some(0) };
+    let refused = OvsdbError::Refused { database: "OVN_Northbound", refusal };
+    assert_eq!(old.commit.finished(Err(refused), old.now), Finished::Deposed);
+    assert_eq!(nb.dump(), before);
+}
+
+#[test]
+fn a_leader_that_reconnects_and_finds_a_later_epoch_stops() {
+    let mut nb = Server::new(&nb::DATABASE);
+    let mut old = Leader::connected(&mut nb, small_cluster());
+    old.run(&mut nb);
+    Leader::connected(&mut nb, small_cluster()).run(&mut nb);
+    old.connect(&mut nb);
+    assert!(matches!(old.next(), Next::Deposed));
+}
+
+#[test]
+fn a_leader_that_reconnects_keeps_its_epoch() {
+    let mut nb = Server::new(&nb::DATABASE);
+    let mut leader = Leader::connected(&mut nb, small_cluster());
+    leader.run(&mut nb);
+    leader.commit.disconnected();
+    assert!(matches!(leader.next(), Next::Idle));
+    leader.connect(&mut nb);
+    assert_eq!(leader.run(&mut nb), 0);
+}
+
+#[test]
+fn an_emptied_database_is_filled_again() {
+    let mut nb = Server::new(&nb::DATABASE);
+    let mut leader = Leader::connected(&mut nb, small_cluster());
+    leader.run(&mut nb);
+    let expected = nb.dump();
+    let mut fresh = Server::new(&nb::DATABASE);
+    leader.connect(&mut fresh);
+    leader.run(&mut fresh);
+    assert_eq!(fresh.dump(), expected.replace("epoch\"=\"1\"", "epoch\"=\"2\""));
+}
+
+#[test]
+fn an_answer_that_never_came_is_compared_and_not_repeated() {
+    let mut nb = Server::new(&nb::DATABASE);
+    let mut leader = Leader::connected(&mut nb, small_cluster());
+    leader.step(&mut nb, "");
+    let transaction = leader.transaction();
+    nb.execute(&transaction).unwrap();
+    let lost = OvsdbError::Lost { database: "OVN_Northbound", reason: "reset".into() };
+    assert_eq!(leader.commit.finished(Err(lost), leader.now), Finished::Again);
+    leader.commit.disconnected();
+    leader.connect(&mut nb);
+    assert_eq!(leader.run(&mut nb), 0, "it was executed");
+    assert!(leader.commit.settled());
+}
+
+#[test]
+fn many_owners_go_in_batches() {
+    let mut nb = Server::new(&nb::DATABASE);
+    let mut leader = Leader::connected(&mut nb, small_cluster());
+    leader.run(&mut nb);
+    leader.put(pods(450));
+    assert_eq!(leader.run(&mut nb), 3);
+    assert_eq!(leader.commit.take_completed().iter().filter(|o| o.feature == "pod").count(), 452);
+}
+
+#[test]
+fn a_refused_batch_is_bisected_and_only_the_bad_owner_waits() {
+    let mut nb = Server::new(&nb::DATABASE);
+    let mut leader = Leader::connected(&mut nb, small_cluster());
+    leader.run(&mut nb);
+    leader.put(pods(64));
+    leader.run_against(&mut nb, "\"p7.default\"");
+    assert_eq!(nb.dump().matches("Logical_Switch_Port pod:p").count(), 63);
+    let bad = Owner { feature: "pod", kind: Kind::Pod, key: "default/p7".into() };
+    let refusals: Vec<&Owner> = leader.commit.refusals().map(|(owner, _)| owner).collect();
+    assert_eq!(refusals, vec![&bad]);
+    assert!(!leader.commit.is_committed(&bad));
+    assert!(matches!(leader.next(), Next::Idle), "back-off");
+    // Others are not held up, and the owner is tried again later.
+    leader.put([shared(subnet("extra", "10.20.0.0/16"))]);
+    assert_eq!(leader.run(&mut nb), 1);
+    leader.now += Duration::from_secs(2);
+    assert_eq!(leader.run(&mut nb), 1);
+    assert!(leader.commit.is_committed(&bad));
+}
+
+#[test]
+fn drift_heals_and_is_counted() {
+    let mut nb = Server::new(&nb::DATABASE);
+    let mut leader = Leader::connected(&mut nb, small_cluster());
+    leader.run(&mut nb);
+    let expected = nb.dump();
+    assert_eq!(leader.commit.counters.drift, 0, "own writes are no drift");
+    nb.vandalize("Logical_Switch_Port", "pod:a.default:port");
+    for update in nb.differences(&monitored()) {
+        leader.commit.updated(&leader.engine, &update).unwrap();
+    }
+    leader.run(&mut nb);
+    assert_eq!(nb.dump(), expected);
+    assert!(leader.commit.counters.drift > 0);
+}
+
+#[test]
+fn mass_deletion_without_deletes_waits_for_the_operator() {
+    let mut nb = Server::new(&nb::DATABASE);
+    let mut leader = Leader::connected(&mut nb, small_cluster());
+    leader.run(&mut nb);
+    leader.put(pods(120));
+    leader.run(&mut nb);
+    let before = nb.dump();
+    for i in 0..120 {
+        leader.remove(Kind::Pod, &format!("default/p{i}"), Cause::Changed);
+    }
+    leader.run(&mut nb);
+    assert_eq!(nb.dump(), before);
+    assert!(leader.commit.held_back().is_some_and(|v| v.rows == 120));
+    // Everything else goes on.
+    leader.put([shared(subnet("extra", "10.20.0.0/16"))]);
+    leader.run(&mut nb);
+    assert!(nb.dump().contains("Logical_Switch subnet:extra"));
+    // The same plan at the next start, accepted.
+    let mut accepting = Leader::new(AcceptPlan::Yes);
+    accepting.put(small_cluster());
+    accepting.connect(&mut nb);
+    accepting.run(&mut nb);
+    assert_eq!(nb.dump().matches("Logical_Switch_Port pod:").count(), 2);
+}
+
+#[test]
+fn mass_deletion_by_users_is_carried_out() {
+    let mut nb = Server::new(&nb::DATABASE);
+    let mut leader = Leader::connected(&mut nb, small_cluster());
+    leader.run(&mut nb);
+    leader.put(pods(120));
+    leader.run(&mut nb);
+    for i in 0..120 {
+        leader.remove(Kind::Pod, &format!("default/p{i}"), Cause::Deleted);
+    }
+    leader.run(&mut nb);
+    assert_eq!(nb.dump().matches("Logical_Switch_Port pod:").count(), 2);
+}
