@@ -18,7 +18,7 @@ use crate::{
     ovsdb::client::{Client as OvsdbClient, Event as OvsdbEvent, OvsdbError},
     plan::{Cause, Engine},
     store::{
-        Feature, Owner, Problem, Read, Store, Stored, Wanted,
+        Feature, Owner, Presence, Problem, Read, Store, Stored, Wanted,
         watch::{Change, SeenMap, Update, What},
     },
 };
@@ -211,10 +211,24 @@ impl Reconciler {
         let Change { kind, key, what } = change;
         match what {
             What::Upsert(object, _) => Some(Step::Upsert(object)),
+            What::Refused(_, seen) if seen.deleting && kind == Kind::Subnet => self.leave(&key),
             What::Refused(..) => None,
             What::AbsentAfterRelist => Some(Step::Remove(kind, key, Cause::Changed)),
             What::Deleted => Some(Step::Remove(kind, key, Cause::Deleted)),
         }
+    }
+
+    /// A subnet that is deleted while its text is not valid: the version in force leaves as any
+    /// other does; without one (the process is younger) nothing is left to wait for.
+    fn leave(&mut self, name: &Text) -> Option<Step> {
+        if let Some(subnet) = self.store.get::<Subnet>(name) {
+            return Some(Step::Upsert(Arc::new(Subnet { deleting: true, ..subnet.clone() })));
+        }
+        let owner = Owner { feature: "ledger", kind: Kind::Subnet, key: name.clone() };
+        let finalizer =
+            Wanted::Finalizer { kind: Kind::Subnet, key: name.clone(), presence: Presence::Absent };
+        self.publisher.reconcile(&owner, vec![finalizer], Vec::new());
+        None
     }
 
     fn apply(&mut self, steps: Vec<Step>) {

@@ -16,6 +16,12 @@ impl Mac {
         Mac([(b[2] | 0x02) & 0xfe, b[3], b[4], b[5], b[6], b[7]])
     }
 
+    /// Whether an interface can have it: not a group address (IEEE 802, bit 0x01 of the first
+    /// octet) and not all zeros.
+    pub fn is_unicast(self) -> bool {
+        self.0[0] & 1 == 0 && self.0 != [0; 6]
+    }
+
     /// The EUI-64 interface identifier of this address joined to fe80::/64 (RFC 4291, appendix A).
     pub fn link_local(self) -> std::net::Ipv6Addr {
         let m = self.0;

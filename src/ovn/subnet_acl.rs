@@ -1,7 +1,7 @@
 //! Private subnets: ACLs on the switch, tier 2.
 
 use crate::{
-    api::{Settings, Subnet},
+    api::{Node, Settings, Subnet},
     net::{Cidr, field},
     ovsdb::{
         row::{Element, Fact, RowBuilder, RowKey},
@@ -31,7 +31,17 @@ pub fn desired(view: &View<'_>, name: &str) -> Output {
             let pair = format!("({}) || ({})", both(*cidr, *allowed), both(*allowed, *cidr));
             facts.extend(acl(subnet, 1001, pair, "allow-related"));
         }
-        // Nodes reach their pods (probes) whatever the subnet says.
+        // Nodes reach their pods (probes) whatever the subnet says. They come with their own
+        // address, which upstream left out, or with that of their join port.
+        let nodes: Vec<String> = view
+            .all::<Node>()
+            .into_iter()
+            .filter_map(|node| node.internal_ips.get(family).map(ToString::to_string))
+            .collect();
+        if !nodes.is_empty() {
+            let any = format!("{src} == {{{}}}", nodes.join(", "));
+            facts.extend(acl(subnet, 3000, any, "allow-related"));
+        }
         let join = view.get::<Subnet>(&settings.node_switch);
         if let Some(join) = join.and_then(|j| j.cidrs.get(family)) {
             facts.extend(acl(subnet, 3000, format!("{src} == {join}"), "allow-related"));

@@ -12,7 +12,7 @@ const FIXED: &str = "10.16.200.7";
 const MAC: &str = "00:00:00:53:6b:07";
 
 fn ip_object(s: &Story, pod: &str) -> serde_json::Value {
-    s.cluster.objects(&["ip", &format!("{pod}.{}", s.ns)]).remove(0)
+    s.cluster.objects(&["ips.kubeovn.io", &format!("{pod}.{}", s.ns)]).remove(0)
 }
 
 #[test]
@@ -75,6 +75,7 @@ fn wrong_annotations_are_explained_and_harm_nobody_else() {
             ("no-mac", "mac_address", "00:00:00:zz:00:01"),
             ("multicast", "mac_address", "01:00:5e:00:00:01"),
             ("no-pool", "ip_pool", "no-such-pool"),
+            ("no-cidr", "cidr", "10.16.0.0/99"),
         ];
         let mut pods: Vec<Pod> =
             wrong.iter().map(|(p, key, value)| Pod::new(p).with(key, value)).collect();

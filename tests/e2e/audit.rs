@@ -109,7 +109,7 @@ fn addresses(cluster: &Cluster, pods: &BTreeMap<String, Networked>, findings: &m
     }
     let mut recorded: BTreeMap<String, String> = BTreeMap::new();
     let mut seen: BTreeSet<String> = BTreeSet::new();
-    for ip in cluster.objects(&["ips"]) {
+    for ip in cluster.objects(&["ips.kubeovn.io"]) {
         let address = text(&ip["spec"]["ipAddress"]);
         for one in address.split(',') {
             if !seen.insert(one.to_owned()) {

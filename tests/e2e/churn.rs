@@ -7,7 +7,7 @@ use serde_json::json;
 use crate::{
     audit::{agreement, rules},
     cluster::{Cluster, is_ready, retry, text},
-    story::{Story, say, story},
+    story::{Story, story},
 };
 
 /// Kills (-9) the processes of a node whose command line holds `pattern`; says how many.
@@ -19,7 +19,7 @@ pub fn kill(cluster: &Cluster, node: &str, pattern: &str) -> Result<String, Stri
             p=${{f#/proc/}}; p=${{p%/cmdline}}; [ $p != $$ ] || continue
             line=$(tr '\\0' ' ' <$f 2>/dev/null) || continue
             case $line in sh\\ * | *healthcheck* | *kube-ovn-sandbox* | runc\\ *) ;;
-                *{pattern}*) kill -9 $p && n=$((n + 1)) ;; esac
+                *\"{pattern}\"*) kill -9 $p && n=$((n + 1)) ;; esac
         done; [ $n -gt 0 ] && echo $n"
     );
     cluster.enter(node, &["sh", "-c", &script])
@@ -50,20 +50,22 @@ const VICTIMS: [Victim; 9] = [
 ];
 
 impl Victim {
-    /// node1 has all of them: databases, controller and API server run there.
+    /// node1 has all of them: databases, controller and API server run there. One that is down
+    /// since an earlier strike is waited for.
     fn strike(&self, cluster: &Cluster) {
-        let result = match self.how {
+        retry(30, || match self.how {
             How::Program(pattern) => kill(cluster, "node1", pattern),
             How::Component => {
                 let mut command = cluster.program("packaging/sandbox/cluster");
-                let status =
+                let ended =
                     command.args(["restart-component", "node1", self.name, "KILL"]).status();
-                Ok(format!("{status:?}"))
+                if ended.is_ok_and(|status| status.success()) {
+                    Ok("1".into())
+                } else {
+                    Err(self.name.into())
+                }
             }
-        };
-        if let Err(error) = result {
-            say(&format!("   ({} was not running: {error})", self.name));
-        }
+        });
     }
 }
 
@@ -109,7 +111,6 @@ fn kills_during_churn_leave_nothing_behind() {
             scale(s, replicas);
             std::thread::sleep(Duration::from_secs(3));
             victim.strike(s.cluster);
-            std::thread::sleep(Duration::from_secs(2));
             s.step(&format!("towards {replicas} pods: kill -9 {}", victim.name));
         }
         scale(s, pods);

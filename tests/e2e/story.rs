@@ -190,7 +190,7 @@ impl Story {
             &["get", "pods", "-A", "-o", "wide"][..],
             &["-n", &self.ns, "get", "events", "--sort-by=.lastTimestamp"],
             &["-n", &self.ns, "describe", "pods"],
-            &["get", "subnets,ips"],
+            &["get", "subnets,ips.kubeovn.io"],
         ] {
             self.show(args, 40);
         }

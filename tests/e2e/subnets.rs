@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::{pods::Pod, story::story};
+use crate::{cluster::retry, pods::Pod, story::story};
 
 #[test]
 fn namespace_gets_addresses_of_its_subnet() {
@@ -38,10 +38,20 @@ fn wrong_subnets_are_refused_with_the_reason() {
             assert!(!switches.contains(subnet), "{subnet} got a switch");
         }
         s.start(&[Pod::new("fine").with("logical_switch", "ovn-default")]);
-        s.put_subnet("e2e-overlap", json!({"cidrBlock": "10.69.3.0/24", "namespaces": [s.ns]}));
+        // Gateway and exclusions were filled in by then.
+        let free = |gateway: &str| {
+            json!({"cidrBlock": "10.69.3.0/24", "gateway": gateway, "excludeIps": ["10.69.3.1"],
+                "namespaces": [s.ns]})
+        };
+        s.put_subnet("e2e-overlap", free("10.69.3.1"));
         s.wait_condition("e2e-overlap", "Ready", "True");
         s.start(&[Pod::new("late")]);
-        assert!(s.ip("late").starts_with("10.69.3."));
+        let late = s.ip("late");
+        assert!(late.starts_with("10.69.3."));
+        s.put_subnet("e2e-overlap", free("10.70.0.1"));
+        s.wait_condition("e2e-overlap", "Error", "True");
+        s.pings("fine", &late);
+        s.step("a wrong edit leaves the subnet as it was");
     });
 }
 
@@ -59,8 +69,8 @@ fn private_subnet_keeps_others_out() {
         let inside = s.ip("in1");
         s.pings("in2", &inside);
         s.never_pings("out", &inside);
-        let probe = ["ping", "-c", "1", "-W", "2", &inside];
-        s.cluster.enter(&nodes[0].name, &probe).expect("nodes reach their pods");
+        let probe = ["ping", "-c", "1", "-W", "1", &inside];
+        retry(10, || s.cluster.enter(&nodes[0].name, &probe));
         s.step("the node reaches its pod");
         let mut open = private.clone();
         open["allowSubnets"] = json!([format!("{}/32", s.ip("out"))]);
@@ -94,7 +104,7 @@ fn centralized_gateway_sends_all_traffic_out_by_its_node() {
             s.is_seen_as(pod, outside, &nodes[1].ip);
         }
         s.put_subnet("e2e-central", spec(&nodes[2].name));
-        crate::cluster::retry(20, || {
+        retry(20, || {
             let url = format!("http://{outside}/cgi-bin/me");
             let seen = s.exec("a", &["wget", "-qO-", "-T", "2", &url])?;
             if seen.contains(&nodes[2].ip) { Ok(()) } else { Err(format!("leaves as {seen}")) }

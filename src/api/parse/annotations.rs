@@ -103,7 +103,14 @@ pub(super) fn annotation_findings(annotations: &Map) -> Vec<Invalid> {
             suffix::IP_ADDRESS => fixed(&mut found, key, value, cidr()),
             suffix::IP_POOL => pool(&mut found, key, value, cidr()),
             suffix::MAC_ADDRESS => {
-                found.take(key, value, value.parse::<Mac>());
+                let mac = found.take(key, value, value.parse::<Mac>());
+                if mac.is_some_and(|mac| !mac.is_unicast()) {
+                    found.refuse(
+                        key,
+                        value,
+                        "is no address of one interface; clear bit 01 of octet 1",
+                    );
+                }
             }
             suffix::INGRESS_RATE | suffix::EGRESS_RATE if value.parse::<u64>().is_err() => {
                 found.refuse(key, value, "write a whole number of Mbit/s");
