@@ -6,7 +6,7 @@
 
 use std::{
     future::Future,
-    sync::{Arc, Mutex, OnceLock, PoisonError},
+    sync::{Arc, OnceLock},
     time::{Duration, Instant},
 };
 
@@ -20,6 +20,7 @@ use super::{
     metrics::{Metrics, Waited},
     observe::{dump, observe_attachment},
     ovs_rows::{PortState, port_state},
+    progress::{Progress, Timeline},
     resolve::{Addresses, NodeFacts, Ready, Refusal, Resolution, Work, resolve},
     state::Cluster,
 };
@@ -34,6 +35,10 @@ use crate::{
 /// The whole of an ADD. kubelet's runtime gives up after minutes; long before that the user
 /// should read what is missing.
 pub const BUDGET: Duration = Duration::from_secs(60);
+
+/// A pod that the runtime starts was scheduled long ago; a watch that does not show it after this
+/// time never will.
+const POD_PATIENCE: Duration = Duration::from_secs(10);
 
 /// A lenient gateway check and the like must not hang either.
 const PROBE_BUDGET: Duration = Duration::from_secs(2);
@@ -73,18 +78,11 @@ pub struct Attacher {
     pub(super) budget: Duration,
 }
 
-/// What an ADD is doing now, for the error when it must stop.
-#[derive(Debug, Default)]
-struct Progress(Mutex<String>);
-
-impl Progress {
-    fn set(&self, what: impl Into<String>) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = what.into();
-    }
-
-    fn get(&self) -> String {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
+/// An answered ADD.
+#[derive(Debug, Clone)]
+pub struct Added {
+    pub response: Response,
+    pub timeline: Timeline,
 }
 
 /// One ADD: its deadline, its canceller and what it waits for.
@@ -121,7 +119,7 @@ impl Attacher {
         &self,
         request: &Request,
         cancel: &CancellationToken,
-    ) -> Result<Response, CniError> {
+    ) -> Result<Added, CniError> {
         let attempt = Attempt {
             attacher: self,
             request,
@@ -130,7 +128,9 @@ impl Attacher {
             progress: Progress::default(),
             pod: OnceLock::new(),
         };
-        attempt.run().await
+        attempt.progress.reached("start");
+        let response = attempt.run().await?;
+        Ok(Added { response, timeline: attempt.progress.timeline() })
     }
 
     pub(super) fn observe_wait(&self, waited: Waited, since: Instant) {
@@ -146,6 +146,7 @@ impl Attempt<'_> {
         self.progress.set("an earlier request for the same interface");
         let _held = self.bounded(async { Ok(lock.lock().await) }).await?;
         let ready = self.resolved().await?;
+        self.progress.reached("annotations");
         let _ = self.pod.set((ready.pod.clone(), ready.uid.clone()));
         match &ready.work {
             Work::Addresses(addresses) => self.addresses(addresses).await,
@@ -186,38 +187,45 @@ impl Attempt<'_> {
     /// Waits for everything that the cluster must say about the pod.
     async fn resolved(&self) -> Result<Box<Ready>, CniError> {
         let since = Instant::now();
-        let mut facts = self.attacher.facts.clone();
-        let mut changes = self.attacher.cluster.changes();
         let mut waited = Waited::Address;
-        let result = self
-            .bounded(async {
-                loop {
-                    changes.mark_unchanged();
-                    let node = facts.borrow_and_update().clone();
-                    let state = self.attacher.cluster.read(|s| resolve(self.request, s, &node));
-                    match state {
-                        Resolution::Ready(ready) => return Ok(ready),
-                        Resolution::Refused(refusal) => return Err(refusal.into()),
-                        Resolution::Wait(what) => {
-                            if what.ends_with("routed=true") {
-                                waited = Waited::Route;
-                            }
-                            let request = self.request;
-                            self.progress.set(format!(
-                                "{what} of pod {}/{}",
-                                request.pod_namespace, request.pod_name
-                            ));
-                        }
-                    }
-                    tokio::select! {
-                        _ = changes.changed() => {}
-                        Ok(()) = facts.changed() => {}
-                    }
-                }
-            })
-            .await;
+        let result = self.bounded(self.resolve_when_possible(&mut waited)).await;
         self.attacher.observe_wait(waited, since);
         result
+    }
+
+    async fn resolve_when_possible(&self, waited: &mut Waited) -> Result<Box<Ready>, CniError> {
+        let mut facts = self.attacher.facts.clone();
+        let mut changes = self.attacher.cluster.changes();
+        let pod_deadline = tokio::time::Instant::now() + POD_PATIENCE;
+        loop {
+            changes.mark_unchanged();
+            let node = facts.borrow_and_update().clone();
+            let state = self.attacher.cluster.read(|s| resolve(self.request, s, &node));
+            let mut deadline = None;
+            match state {
+                Resolution::Ready(ready) => return Ok(ready),
+                Resolution::Refused(refusal) => return Err(refusal.into()),
+                Resolution::WaitForPod(what) => {
+                    deadline = Some(pod_deadline);
+                    self.progress.set(what);
+                }
+                Resolution::Wait(what) => {
+                    if what.ends_with("routed=true") {
+                        *waited = Waited::Route;
+                    }
+                    let (namespace, pod) = (&self.request.pod_namespace, &self.request.pod_name);
+                    self.progress.set(format!("{what} of pod {namespace}/{pod}"));
+                }
+            }
+            tokio::select! {
+                _ = changes.changed() => {}
+                Ok(()) = facts.changed() => {}
+                () = at(deadline) => return Err(CniError::Timeout {
+                    seconds: POD_PATIENCE.as_secs(),
+                    what: self.progress.get(),
+                }),
+            }
+        }
     }
 
     async fn interface(&self, attach: &AttachRequest) -> Result<Response, CniError> {
@@ -247,11 +255,13 @@ impl Attempt<'_> {
     async fn make(&self, attach: &AttachRequest, plan: &AttachPlan) -> Result<(), CniError> {
         let executor = &self.attacher.executor;
         executor.apply_at_once(plan.ops.clone()).await?;
+        self.progress.reached("links");
         self.progress.set(format!(
             "ovn-controller to install the flows of port {} (external_ids:ovn-installed)",
             plan.iface_id
         ));
         self.bounded(installed(executor, &plan.names.host)).await?;
+        self.progress.reached("flows");
         announce(executor.clone(), plan.after_installed.clone());
         let nic = PodNic {
             netns: attach.netns.clone(),
@@ -261,7 +271,9 @@ impl Attempt<'_> {
         };
         self.progress.set("the check of address conflicts");
         self.bounded(async { Ok(check_conflicts(&nic, attach.dad).await?) }).await?;
-        self.reach_gateways(&nic, plan).await
+        self.reach_gateways(&nic, plan).await?;
+        self.progress.reached("gateway");
+        Ok(())
     }
 
     async fn reach_gateways(&self, nic: &PodNic, plan: &AttachPlan) -> Result<(), CniError> {
@@ -327,6 +339,14 @@ impl Attempt<'_> {
             dns: self.request.dns.clone(),
             ..addressed(&wanted.addresses)
         })
+    }
+}
+
+/// Resolves at `deadline`; never when there is none.
+async fn at(deadline: Option<tokio::time::Instant>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep_until(deadline).await,
+        None => std::future::pending().await,
     }
 }
 

@@ -24,6 +24,7 @@ pub mod locks;
 pub mod metrics;
 pub mod observe;
 pub mod ovs_rows;
+pub mod progress;
 pub mod reconcile;
 pub mod resolve;
 pub mod service;

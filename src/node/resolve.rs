@@ -15,7 +15,7 @@ use crate::{
         wire::{Request, Route},
     },
     host::{AttachRequest, Datapath, DefaultRoute, ExtraRoute, GatewayCheck, pod_mtu},
-    net::{Cidr, Dad, DualStack, Family, parse_ip},
+    net::{Cidr, Dad, DualStack, Family, Mac, parse_ip},
     node::state::State,
 };
 
@@ -42,6 +42,8 @@ pub enum ConflictProbe {
 pub enum Resolution {
     /// Something is missing that a watch will bring; names it.
     Wait(String),
+    /// The pod itself is missing: the watch lags for moments only.
+    WaitForPod(String),
     /// Waiting cannot help; says what to do.
     Refused(Refusal),
     Ready(Box<Ready>),
@@ -126,16 +128,20 @@ fn try_resolve(request: &Request, state: &State, facts: &NodeFacts) -> Step<Read
 
 fn find_pod<'a>(request: &Request, state: &'a State) -> Step<&'a Pod> {
     let key = format!("{}/{}", request.pod_namespace, request.pod_name);
+    if state.has_ended(&request.pod_uid) {
+        return refuse(format!("pod {key} was deleted; it gets no interface"));
+    }
     let Some(pod) = state.store.get::<Pod>(&key) else {
-        return wait(format!("pod {key} to appear in the watch of this node"));
+        let what = format!("pod {key} to appear in the watch of this node");
+        return Err(Resolution::WaitForPod(what));
     };
     // A StatefulSet pod keeps its name: the watch may still show the predecessor, whose address
     // may no longer be ours to use.
     if !request.pod_uid.is_empty() && request.pod_uid != *pod.uid {
-        return wait(format!(
+        return Err(Resolution::WaitForPod(format!(
             "pod {key} with uid {} (the watch shows its predecessor {})",
             request.pod_uid, pod.uid
-        ));
+        )));
     }
     if pod.host_network {
         return refuse(format!("pod {key} has hostNetwork; it gets no interface"));
@@ -288,12 +294,20 @@ fn interface(
 ) -> Step<AttachRequest> {
     let get = |name: &str| pod.annotation(&request.provider, name).filter(|t| !t.is_empty());
     let mac_key = provider_key(&request.provider, suffix::MAC_ADDRESS);
-    let mac = match get(suffix::MAC_ADDRESS) {
-        None => return wait(format!("annotation {mac_key}")),
-        Some(text) => text
-            .parse()
-            .map_err(|e| Resolution::Refused(Refusal::Pod(format!("annotation {mac_key}: {e}"))))?,
+    let Some(text) = get(suffix::MAC_ADDRESS) else {
+        return wait(format!("annotation {mac_key}"));
     };
+    let mac: Mac = match text.parse() {
+        Ok(mac) => mac,
+        Err(error) => return refuse(format!("annotation {mac_key}: {error}")),
+    };
+    // The kernel would say "Cannot assign requested address", which helps nobody.
+    if mac.0[0] & 1 == 1 || mac.0 == [0; 6] {
+        return refuse(format!(
+            "annotation {mac_key}={mac}: no interface can have it; \
+                               use a unicast address, or remove the annotation to get one"
+        ));
+    }
     let Some(overlay_mtu) = facts.overlay_mtu else {
         return wait("the tunnel interface of this node");
     };

@@ -29,22 +29,23 @@ fn status_of(error: &CniError) -> StatusCode {
 
 async fn run(attacher: &Attacher, call: Call, cancel: CancellationToken) -> Reply {
     let started = Instant::now();
+    let mut stages = String::new();
     let result = match &call {
-        Call::Add(request) => attacher
-            .add(request, &cancel)
-            .await
-            .map(|response| Reply::json(StatusCode::OK, &response)),
+        Call::Add(request) => attacher.add(request, &cancel).await.map(|added| {
+            stages = added.timeline.to_string();
+            Reply::json(StatusCode::OK, &added.response)
+        }),
         Call::Del(request) => attacher.del(request).await.map(|()| Reply::done()),
         Call::Check(request) => attacher.check(request).await.map(|()| Reply::done()),
         Call::Gc(request) => attacher.gc(request).await.map(|()| Reply::done()),
         Call::Status => attacher.status().map(|()| Reply::done()),
     };
-    log(&call, &result, started);
+    log(&call, &result, started, &stages);
     result.unwrap_or_else(|error| Reply::error(status_of(&error), error))
 }
 
 /// One line per request; a failure is logged here and nowhere else.
-fn log(call: &Call, result: &Result<Reply, CniError>, started: Instant) {
+fn log(call: &Call, result: &Result<Reply, CniError>, started: Instant, stages: &str) {
     let milliseconds = started.elapsed().as_millis() as u64;
     let (command, request) = match call {
         Call::Add(request) => ("ADD", request),
@@ -64,7 +65,7 @@ fn log(call: &Call, result: &Result<Reply, CniError>, started: Instant) {
     let provider = &request.provider;
     match result {
         Ok(_) => tracing::info!(
-            command, %pod, %container, %interface, %provider, milliseconds, "CNI request"
+            command, %pod, %container, %interface, %provider, milliseconds, %stages, "CNI request"
         ),
         Err(error) => tracing::warn!(
             command, %pod, %container, %interface, %provider, milliseconds, %error,

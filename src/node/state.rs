@@ -2,7 +2,7 @@
 //! loop, which sleep until something changes instead of asking again.
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeSet, HashMap, VecDeque},
     net::IpAddr,
     sync::{Arc, PoisonError, RwLock},
 };
@@ -42,6 +42,54 @@ pub struct State {
     pub store: Store,
     pub subnet_status: HashMap<Text, SubnetStatus>,
     pub synced: BTreeSet<Kind>,
+    /// UIDs of pods that were seen and are no more, the latest last.
+    gone: VecDeque<Text>,
+}
+
+/// More pods than this do not end on a node while one request is on its way.
+const GONE_KEPT: usize = 1024;
+
+impl State {
+    /// `true` when the pod of this UID was seen and exists no longer.
+    pub fn has_ended(&self, uid: &str) -> bool {
+        self.gone.iter().any(|gone| **gone == *uid)
+    }
+
+    /// Takes one change in; `true` when it made a difference.
+    pub fn take_in(&mut self, change: Change) -> bool {
+        match change {
+            Change::Upsert(object) => {
+                if object.kind() == Kind::Pod {
+                    let uid = object.as_any().downcast_ref::<Pod>().map(|pod| pod.uid.clone());
+                    self.remember_end(&object.key(), uid.as_ref());
+                }
+                !self.store.upsert(object).is_empty()
+            }
+            Change::Remove(kind, key) => {
+                match kind {
+                    Kind::Subnet => drop(self.subnet_status.remove(&key)),
+                    Kind::Pod => self.remember_end(&key, None),
+                    _ => {}
+                }
+                !self.store.remove(kind, &key).is_empty()
+            }
+            Change::SubnetStatus(subnet, status) => {
+                self.subnet_status.insert(subnet, status.clone()) != Some(status)
+            }
+            Change::Synced(kind) => self.synced.insert(kind),
+        }
+    }
+
+    /// Remembers the pod under `key` unless its successor is the same.
+    fn remember_end(&mut self, key: &str, successor: Option<&Text>) {
+        let old = self.store.get::<Pod>(key).map(|pod| pod.uid.clone());
+        if let Some(old) = old.filter(|uid| Some(uid) != successor) {
+            self.gone.push_back(old);
+            if self.gone.len() > GONE_KEPT {
+                self.gone.pop_front();
+            }
+        }
+    }
 }
 
 /// The state and its version. Cheap to share by `Arc`.
@@ -63,19 +111,7 @@ impl Cluster {
         let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
         let mut changed = false;
         for change in changes {
-            changed |= match change {
-                Change::Upsert(object) => !state.store.upsert(object).is_empty(),
-                Change::Remove(kind, key) => {
-                    if kind == Kind::Subnet {
-                        state.subnet_status.remove(&key);
-                    }
-                    !state.store.remove(kind, &key).is_empty()
-                }
-                Change::SubnetStatus(subnet, status) => {
-                    state.subnet_status.insert(subnet, status.clone()) != Some(status)
-                }
-                Change::Synced(kind) => state.synced.insert(kind),
-            };
+            changed |= state.take_in(change);
         }
         drop(state);
         if changed {

@@ -94,7 +94,9 @@ fn ready(resolution: Resolution) -> Ready {
 
 fn waits(resolution: &Resolution, text: &str) {
     match resolution {
-        Resolution::Wait(what) => assert!(what.contains(text), "{what}"),
+        Resolution::Wait(what) | Resolution::WaitForPod(what) => {
+            assert!(what.contains(text), "{what}");
+        }
         other => panic!("{other:?}"),
     }
 }
@@ -161,6 +163,8 @@ fn bug_4_an_invalid_pod_is_refused_with_its_finding() {
         ("ip_address", "nonsense"),
         ("cidr", "10.16.0.0"),
         ("mac_address", "00:00"),
+        ("mac_address", "01:00:5e:00:00:01"),
+        ("mac_address", "00:00:00:00:00:00"),
         ("gateway", "x"),
         ("routes", "{"),
         ("routes", r#"[{"dst":"10.0.0.0/40"}]"#),
@@ -169,6 +173,23 @@ fn bug_4_an_invalid_pod_is_refused_with_its_finding() {
         annotate(&mut pod, key, value);
         refused(ask(pod), &format!("ovn.kubernetes.io/{key}"));
     }
+}
+
+/// A pod deleted before its ADD arrives must not be waited for.
+#[test]
+fn a_pod_that_was_seen_and_is_gone_is_refused_at_once() {
+    let gone = |change: Change| {
+        let mut state = state(pod(), [subnet()]);
+        assert!(state.take_in(change));
+        resolve(&request(), &state, &facts())
+    };
+    refused(gone(Change::Remove(Kind::Pod, "shop/web-0".into())), "was deleted");
+    let mut successor = pod();
+    successor.uid = "newer".into();
+    refused(gone(Change::Upsert(Arc::new(successor))), "was deleted");
+    let mut relabelled = pod();
+    relabelled.labels.insert("a".into(), "b".into());
+    ready(gone(Change::Upsert(Arc::new(relabelled))));
 }
 
 #[test]
