@@ -30,6 +30,7 @@ use crate::{
         chassis::annotate,
         check_ports::serve_check_ports,
         cni_server::{Socket, serve},
+        datapath::report_datapath,
         feed::changes,
         health::{JoinHealth, Reach},
         install::{Installed, install_conflist},
@@ -222,7 +223,8 @@ async fn serve_node(options: DaemonOptions) -> anyhow::Result<ExitCode> {
     let socket = Socket::bind(&options.cni_socket)?;
     let served = serve(socket, handler(attacher.clone()), Some(metrics), stop.clone());
     let server = tokio::spawn(served);
-    let node = options.node_name.as_str().into();
+    let node: crate::api::Text = options.node_name.as_str().into();
+    tasks.spawn(report_datapath(client.clone(), node.clone(), Arc::clone(&vswitch)));
     tasks.spawn(annotate(client, node, cluster, vswitch));
     tasks.spawn(health.run());
     if let Some((tcp, udp)) = options.check_ports {

@@ -15,6 +15,7 @@ pub mod attach;
 pub mod chassis;
 pub mod check_ports;
 pub mod cni_server;
+pub mod datapath;
 pub mod detach;
 pub mod feed;
 pub mod gateway;

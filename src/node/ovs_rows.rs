@@ -304,6 +304,12 @@ pub fn system_id(replica: &Replica) -> Option<Text> {
     root.entry(open_vswitch::EXTERNAL_IDS, "system-id").cloned()
 }
 
+/// `external_ids:ovs-datapath`: what the ovs container says of the datapath.
+pub fn datapath_report(replica: &Replica) -> Option<Text> {
+    let root = replica.singleton(&vswitch::OPEN_VSWITCH)?;
+    root.entry(open_vswitch::EXTERNAL_IDS, "ovs-datapath").cloned()
+}
+
 /// NIC -> the bridge of ours that it is a port of.
 pub fn vendor_bridge_ports(replica: &Replica) -> BTreeMap<Text, Text> {
     let mut found = BTreeMap::new();

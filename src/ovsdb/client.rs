@@ -28,7 +28,8 @@ use super::{
 };
 
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
-const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+// Short: a client that waits is an election or a server start that is over and not yet noticed.
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
 /// Which member of a cluster to use. A standalone database counts as its leader.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
