@@ -84,7 +84,7 @@ controller() { # REPLICAS
 # --- CNI: milliseconds from the plugin's request to the agent's answer, out of the agents' logs
 
 add_times() { # PREFIX
-    system logs -l app=kube-ovn-cni --since=900s --tail=-1 | grep -E "command=\"?ADD" | grep "$NS/$1-" | grep -v failed |
+    system logs -l app=kube-ovn-cni -c cni-server --since=900s --tail=-1 | grep -E "command=\"?ADD" | grep "$NS/$1-" | grep -v failed |
         sed -E 's/.*milliseconds=([0-9]+).*/\1/'
 }
 
@@ -137,8 +137,23 @@ watch_ports() { # COUNT: starts the stopwatch; its figures come into $WORK/watch
     until grep -q watching "$WORK/watching"; do sleep 0.1; done
 }
 
+# compared COUNT SECONDS TRANSACTIONS: the rate, beside plain inserts into the same database in
+# transactions of the same size, made right after
+compared() {
+    local rate raw batch=$(($1 / $3))
+    rate=$(div "$1" "$2")
+    raw=$(in_fabric "$WORK/measure" raw "$MASTER:6641" "$1" "$batch")
+    echo "$rate ports/s in $3 transactions; raw inserts of $batch: $raw/s, so $(div "$((rate * 100))" "$raw") %"
+}
+
+# shellcheck disable=SC2016
+cpu_seconds() {
+    packaging/sandbox/enter "${NODES[0]}" sh -c 'for p in /proc/[0-9]*; do
+        case $(tr "\0" " " <$p/cmdline 2>/dev/null) in /kube-ovn/start-controller*) awk "{print (\$14 + \$15) / 100}" $p/stat ;; esac; done'
+}
+
 api_ports() { # COUNT
-    local n=$1 seconds updates begun rate raw batch ready
+    local n=$1 seconds updates begun ready
     say "$n pods of a node that does not exist, created while no controller runs"
     controller 0
     begun=$(now)
@@ -149,11 +164,11 @@ api_ports() { # COUNT
     system scale deployment kube-ovn-controller --replicas=1 >/dev/null
     wait $WATCH
     read -r seconds updates <"$WORK/watch"
-    rate=$(div "$n" "$seconds") batch=$((n / updates))
-    row "$n API-only pods: first to last port, each with address chosen and IP object recorded" "$rate pods/s in $updates transactions"
-    until settled 2>/dev/null; do sleep 0.5; done
-    row "... until all pods and IP objects are written too (from the start of the controller)" "$(since "$begun") s"
-    row "... controller then" "$(metric process_resident_memory_bytes | awk '{printf "%.0f", $1 / 1048576}') MB RSS, $(metric process_cpu_seconds_total) CPU-seconds"
+    until settled 2>/dev/null; do sleep 0.1; done
+    ready=$(since "$begun")
+    row "$n API-only pods: first to last port, each with address chosen and IP object recorded" "$(compared "$n" "$seconds" "$updates")" ">= 80 %"
+    row "... from the start of the controller to all applied" "$ready s"
+    row "... controller then" "$(metric process_resident_memory_bytes | awk '{printf "%.0f", $1 / 1048576}') MB RSS, $(cpu_seconds) CPU-seconds since its start"
 
     controller 0
     system scale deployment kube-ovn-controller --replicas=1 >/dev/null
@@ -168,10 +183,7 @@ api_ports() { # COUNT
     system exec deploy/ovn-central -- ovn-nbctl --no-leader-only ls-del ovn-default
     wait $WATCH
     read -r seconds updates <"$WORK/watch"
-    rate=$(div "$n" "$seconds")
-    raw=$(in_fabric "$WORK/measure" raw "$MASTER:6641" "$n" "$batch")
-    row "$n ports whose records exist (switch deleted, healed)" "$rate ports/s in $updates transactions"
-    row "raw OVSDB inserts into the same database, batches of $batch" "$raw ports/s; ours is $(div "$((rate * 100))" "$raw") %" ">= 80 %"
+    row "$n ports whose records exist: from the deletion of their switch to the last port" "$(compared "$n" "$seconds" "$updates")" ">= 80 %"
     remove_pods api
     until settled 2>/dev/null; do sleep 0.5; done
 }

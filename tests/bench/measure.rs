@@ -4,7 +4,7 @@
 //!                                             that answers at once listens on SOCKET
 //!     measure raw ADDRESS N BATCH             ports per second of plain OVSDB transactions
 //!     measure watch ADDRESS PREFIX N SECONDS  waits for N ports named PREFIX*; the time from the
-//!                                             first to the last
+//!                                             first (or the first deletion) to the last
 //!
 //! ADDRESS is host:port of an OVN northbound database. Prints one line of figures.
 
@@ -228,13 +228,13 @@ fn ports(range: std::ops::Range<usize>) -> Vec<String> {
     operations
 }
 
-/// Prints seconds from the first to the last of N ports, and the number of updates.
+/// Prints seconds from the first event to the last of N ports, and the number of updates.
 fn watch(address: &str, prefix: &str, n: usize, patience: Duration) -> Result<()> {
     let mut database = Database::connect(address)?;
     database.stream.set_read_timeout(Some(patience))?;
     database.send(
         "monitor",
-        r#"["OVN_Northbound",null,{"Logical_Switch_Port":{"columns":["name"],"select":{"initial":false,"delete":false,"modify":false}}}]"#,
+        r#"["OVN_Northbound",null,{"Logical_Switch_Port":{"columns":["name"],"select":{"initial":false,"modify":false}}}]"#,
     )?;
     database.receive()?;
     eprintln!("watching");
@@ -247,13 +247,14 @@ fn watch(address: &str, prefix: &str, n: usize, patience: Duration) -> Result<()
         let now = Instant::now();
         let before = seen.len();
         for (at, _) in message.match_indices(&needle) {
-            let rest = &message[at + needle.len()..];
-            seen.insert(rest.split('"').next().unwrap_or_default().to_owned());
-        }
-        if seen.len() > before {
-            updates += 1;
             first.get_or_insert(now);
+            // What follows "old" is a deletion: the clock runs, the port does not count.
+            if message[..at].ends_with(r#""new":{"#) {
+                let rest = &message[at + needle.len()..];
+                seen.insert(rest.split('"').next().unwrap_or_default().to_owned());
+            }
         }
+        updates += usize::from(seen.len() > before);
         if now > end {
             return Err(
                 format!("{} of {n} ports after {} s", seen.len(), patience.as_secs()).into()
