@@ -45,7 +45,8 @@ for variant in iptables-nft iptables-legacy ip6tables-nft ip6tables-legacy; do
         /^COMMIT/ { if (body chains != "") print table body chains "COMMIT"; body = ""; chains = ""; next }
         /^:OVN-/ { sub(/^:/, ""); flush = flush "-F " $1 "\n"; chains = chains "-X " $1 "\n"; body = body "-F " $1 "\n"; next }
         /^-A OVN-/ { next }
-        /^-A .*( -j OVN-|--match-set ovn[46]0|"kube-ovn (pre|post)routing rules")/ { sub(/^-A/, "-D"); body = body $0 "\n" }')
+        /^-A OUTPUT -p udp -m udp --dport (4789|6081) -j MARK --set-x?mark 0x0\/0xffffffff$/ ||
+        /^-A .*( -j OVN-|--match-set ovn[46]0|"kube-ovn (pre|post)routing rules"|--comment "?ovn-subnet-gateway,)/ { sub(/^-A/, "-D"); body = body $0 "\n" }')
     [ -z "$batch" ] || { say "$variant rules removed"; "$variant-restore" --noflush <<<"$batch"; }
 done
 for set in $(ipset list -n 2>/dev/null | grep -E '^ovn[46]0'); do ipset destroy "$set" && say "ipset $set removed"; done
