@@ -4,7 +4,7 @@
 use std::{collections::BTreeMap, net::IpAddr};
 
 use crate::{
-    api::{GatewayType, Ip, Kind, Pod, PodLife, Settings, Subnet, Text, parse::reason},
+    api::{GatewayType, Ip, Kind, Pod, PodLife, Settings, Subnet, Text, names, parse::reason},
     net::{DualStack, Family, field},
     ovsdb::{
         row::{Element, Fact, RowBuilder, RowKey},
@@ -52,8 +52,23 @@ pub fn desired(view: &View<'_>, key: &str) -> Output {
             output.facts.extend(memberships(view, pod, ip, subnet, settings));
         }
         output.wanted.push(annotations(pod, ip, subnet, settings));
+        output.wanted.extend(record_node(pod, ip));
     }
     output
+}
+
+/// An address is recorded before its pod is scheduled; the node follows.
+fn record_node(pod: &Pod, ip: &Ip) -> Vec<Wanted> {
+    let Some(node) = pod.node.as_ref().filter(|node| **node != ip.node) else { return Vec::new() };
+    let labels = BTreeMap::from([(Text::from(names::label::NODE_NAME), Some(node.clone()))]);
+    vec![
+        Wanted::Spec {
+            kind: Kind::Ip,
+            key: ip.name.clone(),
+            spec: serde_json::json!({ "nodeName": &**node }),
+        },
+        Wanted::Labels { kind: Kind::Ip, key: ip.name.clone(), values: labels },
+    ]
 }
 
 /// Why a recorded address cannot be a pod's.
