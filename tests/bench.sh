@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Measures a running sandbox (made if there is none) and prints a markdown table.
-#   bench.sh            the figures of the README but the largest, about 5 minutes
-#   bench.sh --large    with 10,000 ports too, about 6 minutes more
+#   bench.sh            the figures of the README but the largest, about 3 minutes
+#   bench.sh --large    with 10,000 ports too, about 5 minutes more
 #   bench.sh --quick    the same figures of a few pods: does the bench work?
 # Nothing else should run on the machine. How each figure is taken is said in its row;
 # tests/bench/measure.rs is the stopwatch for databases and processes.
@@ -12,6 +12,7 @@ export SANDBOX_DIR=${SANDBOX_DIR:-/var/lib/kube-ovn-sandbox} SANDBOX_CACHE=${SAN
 KUBECTL=$SANDBOX_CACHE/kubernetes/bin/kubectl
 SINGLE=50 BURST=60 PORTS=(2000) EXECS=1000
 NS=kube-ovn-bench FAKE=bench-node
+SINCE=$(date -u +%FT%TZ)
 
 die() { printf 'bench: %s\n' "$*" >&2; exit 1; }
 say() { printf '[%4ds] %s\n' "$SECONDS" "$*" >&2; }
@@ -84,7 +85,7 @@ controller() { # REPLICAS
 # --- CNI: milliseconds from the plugin's request to the agent's answer, out of the agents' logs
 
 add_times() { # PREFIX
-    system logs -l app=kube-ovn-cni -c cni-server --since=900s --tail=-1 | grep -E "command=\"?ADD" | grep "$NS/$1-" | grep -v failed |
+    system logs -l app=kube-ovn-cni -c cni-server --since-time="$SINCE" --tail=-1 | grep -E "command=\"?ADD" | grep "$NS/$1-" | grep -v failed |
         sed -E 's/.*milliseconds=([0-9]+).*/\1/'
 }
 
