@@ -83,14 +83,14 @@ nodes_ready() {
     ! k get nodes -o jsonpath='{range .items[*]}{.status.conditions[?(@.type=="Ready")].status}{"\n"}{end}' | grep -qv '^True$'
 }
 
-# Pods that another network plugin attached have an address, but no allocation of ours.
-restart_foreign_pods() {
-    # shellcheck disable=SC2016
+# Pods that another network plugin attached have an address, but no allocation of ours. They are
+# listed before the controller starts: it allocates for every pod that it finds.
+restart_foreign_pods() { # LIST of `namespace name`
     local ns name restarted=0
     while read -r ns name; do
         [ -n "$name" ] || continue
         k -n "$ns" delete pod "$name" --wait=false >/dev/null && restarted=$((restarted + 1))
-    done < <(foreign_pods)
+    done <<<"$1"
     [ $restarted = 0 ] || say "restarted $restarted pods that another network plugin had attached"
 }
 
@@ -125,12 +125,14 @@ install_in_cluster() {
     apply databases
     await deployment ovn-central ovn-central
     await daemonset ovs-ovn ovs
+    local foreign
+    foreign=$(foreign_pods)
     say "controller and node agents"
     apply control
     await deployment kube-ovn-controller kube-ovn-controller
     await daemonset kube-ovn-cni kube-ovn-cni
     wait_until 60 nodes_ready || say "note: some nodes are not Ready yet (kubectl get nodes)"
-    [ "$DEL_NON_HOST_NET_POD" = false ] || restart_foreign_pods
+    [ "$DEL_NON_HOST_NET_POD" = false ] || restart_foreign_pods "$foreign"
     if system get deployment coredns >/dev/null 2>&1; then
         DNS_APP=$(system get deployment coredns -o jsonpath='{.spec.template.metadata.labels.k8s-app}')
         wait_until "$TIMEOUT" ready deployment coredns ||
