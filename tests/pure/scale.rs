@@ -98,8 +98,8 @@ fn measure(size: &Size) {
     let edit = one(&mut cluster, "one subnet becomes private", vec![shared(edited)]);
     // Its three features and its pods, whose annotations follow from it.
     assert_eq!(edit.owners, 3 + in_subnet);
-    // Three ACLs and the switch.
-    assert_eq!(edit.operations, 4);
+    // Three ACLs, that of the node addresses, and the switch.
+    assert_eq!(edit.operations, 5);
     let new = one(&mut cluster, "one new subnet", vec![shared(subnet("other", "10.250.0.0/16"))]);
     // Its features and the list of its Vpc.
     assert_eq!(new.owners, 4);
@@ -108,16 +108,18 @@ fn measure(size: &Size) {
         changed.ready = false;
         one(&mut cluster, "a node stops being ready", vec![shared(changed)])
     };
-    assert_eq!((ready.owners, ready.operations), (1, 0));
+    // The node, and the private subnet that admits it.
+    assert_eq!((ready.owners, ready.operations), (2, 0));
     let node_cost = one(
         &mut cluster,
         "one new node",
         vec![shared(node("node-x", "172.18.9.9")), shared(node_ip("node-x", "100.64.9.9"))],
     );
-    // The gateways of all distributed subnets lead to it.
-    assert_eq!(node_cost.owners, 1 + size.subnets + 1);
-    // Per subnet a group and a policy; node group, port, policy; router, join switch.
-    assert_eq!(node_cost.operations, 2 * (size.subnets + 1) + 5);
+    // The gateways of all distributed subnets lead to it, the private subnet admits it.
+    assert_eq!(node_cost.owners, 1 + size.subnets + 1 + 1);
+    // Per subnet a group and a policy; node group, port, policy; router, join switch; its ACL in
+    // its switch.
+    assert_eq!(node_cost.operations, 2 * (size.subnets + 1) + 5 + 2);
     timed("oracle", || cluster.check_oracle());
     timed("one pod goes", || {
         let reads = cluster.store.remove(Kind::Pod, "default/pod-0");
