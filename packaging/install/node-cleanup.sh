@@ -37,17 +37,23 @@ if [ -n "$uplink" ]; then
     say "addresses of $uplink put back"
 fi
 
-# Rules: those that name one of our chains or sets, then the chains, in one batch per table.
+# Rules of ours in others' chains, then our chains, in one batch per table. They are known by the
+# same forms as in src/host/iptables.rs; OVN-KUBE-* is ovn-kubernetes'.
+removals() { # iptables-save on standard input
+    awk '
+        BEGIN {
+            ours = "OVN-(PREROUTING|POSTROUTING|OUTPUT|MASQUERADE|NAT-POLICY|NAT-PSUBNET-[^ ]+)( |$)"
+            rule = "( -j " ours "|--match-set ovn[46]0(subnets|services) .*-j (ACCEPT|REJECT)|--comment \"?ovn-subnet-gateway,|-p udp .*--dport (6081|4789) -j MARK --set-x?mark 0x0/)"
+        }
+        /^\*/ { table = $0; flush = rules = chains = "" }
+        $0 ~ "^:" ours { name = substr($1, 2); flush = flush "-F " name "\n"; chains = chains "-X " name "\n" }
+        /^-A / && $0 !~ "^-A " ours && $0 ~ rule { sub(/^-A/, "-D"); rules = rules $0 "\n" }
+        /^COMMIT/ && flush rules != "" { printf "%s\n%s%s%sCOMMIT\n", table, flush, rules, chains }'
+}
 for variant in iptables-nft iptables-legacy ip6tables-nft ip6tables-legacy; do
     command -v "$variant-save" >/dev/null || continue
-    batch=$("$variant-save" 2>/dev/null | awk '
-        /^\*/ { if (body != "") print table body "COMMIT"; table = $0 "\n"; body = ""; chains = "" ; next }
-        /^COMMIT/ { if (body chains != "") print table body chains "COMMIT"; body = ""; chains = ""; next }
-        /^:OVN-/ { sub(/^:/, ""); flush = flush "-F " $1 "\n"; chains = chains "-X " $1 "\n"; body = body "-F " $1 "\n"; next }
-        /^-A OVN-/ { next }
-        /^-A OUTPUT -p udp -m udp --dport (4789|6081) -j MARK --set-x?mark 0x0\/0xffffffff$/ ||
-        /^-A .*( -j OVN-|--match-set ovn[46]0|"kube-ovn (pre|post)routing rules"|--comment "?ovn-subnet-gateway,)/ { sub(/^-A/, "-D"); body = body $0 "\n" }')
-    [ -z "$batch" ] || { say "$variant rules removed"; "$variant-restore" --noflush <<<"$batch"; }
+    batch=$("$variant-save" 2>/dev/null | removals)
+    [ -z "$batch" ] || { "$variant-restore" --noflush <<<"$batch" && say "$variant rules removed"; }
 done
 for set in $(ipset list -n 2>/dev/null | grep -E '^ovn[46]0'); do ipset destroy "$set" && say "ipset $set removed"; done
 

@@ -214,3 +214,45 @@ fn the_programs_accept_the_flags_of_the_manifests() {
         assert!(result.is_ok(), "{from}: {}", result.err().unwrap());
     }
 }
+
+/// Only what is ours: kube-proxy's rules for a namespace or chain with "ovn" in its name stay, as
+/// do the chains of ovn-kubernetes.
+#[test]
+fn node_cleanup_removes_rules_of_ours_only() {
+    let script = std::fs::read_to_string(tree().join("packaging/install/node-cleanup.sh")).unwrap();
+    let start = script.find("removals()").unwrap();
+    let end = start + script[start..].find("\n}\n").unwrap() + 3;
+    let saved = r#"*filter
+:OVN-KUBE-X - [0:0]
+-A FORWARD -s 10.16.0.0/16 -m comment --comment "ovn-subnet-gateway,ovn-default"
+-A FORWARD -m set --match-set ovn40subnets src -j ACCEPT
+-A FORWARD -s 10.16.0.5/32 -m comment --comment "kube-ovn-demo/server" -j ACCEPT
+-A OUTPUT -p udp -m udp --dport 6081 -j MARK --set-xmark 0x0/0xffffffff
+-A OUTPUT -p udp -m udp --dport 6082 -j MARK --set-xmark 0x0/0xffffffff
+-A INPUT -j OVN-KUBE-X
+COMMIT
+*nat
+:OVN-PREROUTING - [0:0]
+:KUBE-SVC-DTQWOVN7LXOXPPLF - [0:0]
+-A PREROUTING -m comment --comment "kube-ovn prerouting rules" -j OVN-PREROUTING
+-A OVN-PREROUTING -m set --match-set ovn40subnets src -j ACCEPT
+-A KUBE-SVC-DTQWOVN7LXOXPPLF -d 1.1.1.1/32 -j KUBE-MARK-MASQ
+COMMIT
+*mangle
+COMMIT
+"#;
+    let command = format!("{}removals <<'SAVED'\n{saved}SAVED\n", &script[start..end]);
+    let output = Command::new("bash").args(["-c", &command]).output().unwrap();
+    let expected = r#"*filter
+-D FORWARD -s 10.16.0.0/16 -m comment --comment "ovn-subnet-gateway,ovn-default"
+-D FORWARD -m set --match-set ovn40subnets src -j ACCEPT
+-D OUTPUT -p udp -m udp --dport 6081 -j MARK --set-xmark 0x0/0xffffffff
+COMMIT
+*nat
+-F OVN-PREROUTING
+-D PREROUTING -m comment --comment "kube-ovn prerouting rules" -j OVN-PREROUTING
+-X OVN-PREROUTING
+COMMIT
+"#;
+    assert_eq!(String::from_utf8(output.stdout).unwrap(), expected);
+}
