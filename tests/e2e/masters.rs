@@ -47,11 +47,12 @@ fn any_of_three_masters_may_die() {
     let leader = cluster.leader();
     let pod = cluster.objects(&["-n", "kube-system", "pod", &leader]).remove(0);
     kill(cluster, pod["spec"]["nodeName"].as_str().unwrap(), "start-controller").unwrap();
-    retry(60, || {
-        if cluster.leader() == leader { Err("the dead one leads".to_owned()) } else { Ok(()) }
-    });
+    // Its container may be back first and take its own lease again: who leads does not matter.
     retry(60, || cluster.settled_metric("kube_ovn_rows"));
-    say(&format!("   {:5.1} s  another controller leads", begun.elapsed().as_secs_f64()));
+    say(&format!(
+        "   {:5.1} s  the leading controller killed, everything applied again",
+        begun.elapsed().as_secs_f64()
+    ));
     let pod = cluster.kubectl(&[
         "-n",
         "kube-ovn-demo",
