@@ -9,7 +9,7 @@ use std::{
 use tokio::sync::{mpsc, watch};
 
 use crate::{
-    api::Text,
+    api::{Text, names},
     ovsdb::{
         client::{Client, Event},
         datum::Uuid,
@@ -24,7 +24,7 @@ use sb::chassis::{EXTERNAL_IDS, HOSTNAME, NAME, OTHER_CONFIG};
 /// Node name -> system-id of its chassis (annotation `ovn.kubernetes.io/chassis`), if known.
 pub type Nodes = BTreeMap<Text, Option<Text>>;
 
-const VENDOR: (&str, &str) = ("vendor", "kube-ovn");
+const VENDOR: (&str, &str) = ("vendor", names::VENDOR);
 /// A chassis that has just come up may be seen before its node's annotation.
 const SETTLE: Duration = Duration::from_secs(5);
 

@@ -27,16 +27,6 @@ pub fn subnet_node_ports(subnet: &str, node: &str) -> RowKey {
     RowKey::new(&nb::PORT_GROUP, "subnet-gateway", subnet, node)
 }
 
-/// `<vpc>-<subnet>`.
-pub fn router_port_name(vpc: &str, subnet: &str) -> String {
-    format!("{vpc}-{subnet}")
-}
-
-/// `<subnet>-<vpc>`.
-pub fn switch_port_name(vpc: &str, subnet: &str) -> String {
-    format!("{subnet}-{vpc}")
-}
-
 /// A stable MAC for something that has no recorded one: derived from its name, so that a rebuilt
 /// NB gives every pod the gateway MAC that its neighbour table already holds.
 pub fn stable_mac(name: &str) -> Mac {

@@ -29,4 +29,4 @@ pub static FEATURES: &[Feature] = &[
 ];
 
 /// `vendor=kube-ovn`, the mark by which users and upstream's tools know our rows.
-pub const VENDOR: (&str, &str) = ("vendor", "kube-ovn");
+pub const VENDOR: (&str, &str) = ("vendor", crate::api::names::VENDOR);

@@ -1,7 +1,7 @@
 //! A Subnet is a logical switch, and, where OVN routes it, a router port with the gateway address.
 
 use crate::{
-    api::{Kind, Settings, Subnet, Vpc},
+    api::{Kind, Settings, Subnet, Vpc, names},
     net::field,
     ovsdb::{
         row::{Element, Fact, RowBuilder, RowKey},
@@ -75,7 +75,7 @@ fn default_routes(view: &View<'_>, subnet: &Subnet, settings: &Settings) -> Vec<
 
 fn router_port(subnet: &Subnet) -> Vec<Fact> {
     let (vpc, name) = (&*subnet.vpc, &*subnet.name);
-    let lrp_name = keys::router_port_name(vpc, name);
+    let lrp_name = names::router_port(vpc, name);
     let lrp = RowKey::new(&nb::LOGICAL_ROUTER_PORT, "subnet", name, "router-port");
     let lsp = RowKey::new(&nb::LOGICAL_SWITCH_PORT, "subnet", name, "router-port");
     let networks = subnet.gateways.iter().filter_map(|(family, gateway)| {
@@ -96,7 +96,7 @@ fn router_port(subnet: &Subnet) -> Vec<Fact> {
         .map(nb::logical_router_port::OPTIONS, options)
         .map(nb::logical_router_port::EXTERNAL_IDS, [("lr", vpc), VENDOR]);
     let switch_port = RowBuilder::new(&lsp)
-        .set(nb::logical_switch_port::NAME, keys::switch_port_name(vpc, name))
+        .set(nb::logical_switch_port::NAME, names::switch_port(vpc, name))
         .set(nb::logical_switch_port::TYPE, "router")
         .set(nb::logical_switch_port::ADDRESSES, "router")
         .map(nb::logical_switch_port::OPTIONS, [("router-port", lrp_name.as_str())])
