@@ -18,8 +18,8 @@ use crate::{
     ovsdb::client::{Client as OvsdbClient, Event as OvsdbEvent, OvsdbError},
     plan::{Cause, Engine},
     store::{
-        Feature, Owner, Presence, Problem, Read, Store, Stored, Wanted,
-        watch::{Change, SeenMap, Update, What},
+        Feature, Owner, Presence, Problem, Read, Store, Stored, Wanted, last_valid,
+        watch::{Change, Refused, SeenMap, Update, What},
     },
 };
 
@@ -100,6 +100,8 @@ pub struct Reconciler {
     done: mpsc::UnboundedSender<Done>,
     store: Store,
     seen: SeenMap,
+    /// The latest valid version of what has one recorded in its status.
+    accepted: SeenMap,
     engine: Engine,
     commit: Commit,
     ledger: Ledger,
@@ -128,6 +130,7 @@ pub async fn reconcile(features: &'static [Feature], inputs: Inputs) -> Ended {
         done,
         store: Store::default(),
         seen: SeenMap::default(),
+        accepted: SeenMap::default(),
         engine: Engine::new(features),
         commit: Commit::new(inputs.accept),
         ledger: Ledger::default(),
@@ -204,12 +207,21 @@ impl Reconciler {
     }
 
     /// An edit that is not valid leaves the last valid version in force: a typing error must not
-    /// take the network away from running pods. The object's condition and Event say so.
+    /// take the network away from running pods. The object's condition and Event say so. When this
+    /// process never saw the object valid, its status tells what it was.
     fn step_of(&mut self, change: Change) -> Option<Step> {
         self.seen.note(&change);
         self.publisher.note(&change);
+        if last_valid::is_recorded(change.kind) && !matches!(change.what, What::Refused(..)) {
+            self.accepted.note(&change);
+        }
         let Change { kind, key, what } = change;
         match what {
+            What::Refused(Refused { last_valid: Some(object), .. }, _)
+                if !self.store.contains(kind, &key) =>
+            {
+                Some(Step::Upsert(object))
+            }
             What::Upsert(object, _) => Some(Step::Upsert(object)),
             What::Refused(_, seen) if seen.deleting && kind == Kind::Subnet => self.leave(&key),
             What::Refused(..) => None,
@@ -275,7 +287,7 @@ impl Reconciler {
             Some(new) => self.ledger_problems.insert(target, new.clone()).as_ref() != Some(new),
             None => self.ledger_problems.remove(&target).is_some(),
         };
-        if changed || kind == Kind::Subnet {
+        if changed || last_valid::is_recorded(kind) {
             self.publish_ledger(kind, key);
         }
     }
@@ -550,7 +562,9 @@ impl Reconciler {
         let owner = Owner { feature: "ledger", kind, key: key.clone() };
         let problems: Vec<Problem> =
             self.ledger_problems.get(&(kind, key.clone())).cloned().into_iter().collect();
-        let mut wanted = Vec::new();
+        let accepted = self.accepted.get(kind, key).and_then(|seen| seen.spec.as_ref());
+        let record = accepted.and_then(|s| last_valid::desired_record(kind, key, s.text()));
+        let mut wanted: Vec<Wanted> = record.into_iter().collect();
         if kind == Kind::Subnet {
             wanted.extend(self.usage(key));
             wanted.extend(self.defaults(key));

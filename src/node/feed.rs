@@ -5,7 +5,7 @@ use crate::{
     host::{NatAction, NatPolicyRule},
     net::{Cidr, DualStack},
     node::state::{Change, SubnetStatus},
-    store::watch::{Update, What},
+    store::watch::{Refused, Update, What},
 };
 
 /// Changes that an update stands for.
@@ -15,7 +15,9 @@ pub fn changes(update: Update) -> Vec<Change> {
         Update::Change(change) => change,
     };
     match change.what {
-        What::Upsert(object, seen) => {
+        // A node agent goes by what the controller accepted.
+        What::Refused(Refused { last_valid: Some(object), .. }, seen)
+        | What::Upsert(object, seen) => {
             let status = (change.kind == Kind::Subnet).then(|| {
                 let raw = seen.status.as_ref().map(|json| json.value());
                 let typed = raw.and_then(|raw| serde_json::from_value(raw).ok());
@@ -23,7 +25,9 @@ pub fn changes(update: Update) -> Vec<Change> {
             });
             status.into_iter().chain([Change::Upsert(object)]).collect()
         }
-        What::Refused(..) | What::Deleted | What::AbsentAfterRelist => {
+        // Not valid, and never recorded as such: what is in force stays.
+        What::Refused(..) => Vec::new(),
+        What::Deleted | What::AbsentAfterRelist => {
             vec![Change::Remove(change.kind, change.key)]
         }
     }

@@ -1,6 +1,7 @@
 //! The store: tables of validated objects, indexes, and views that record what was read.
 
 pub mod feature;
+pub mod last_valid;
 mod table;
 mod view;
 pub mod watch;

@@ -23,7 +23,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tokio::{sync::mpsc, task::JoinSet};
 
-use super::Stored;
+use super::{Stored, last_valid};
 use crate::api::{Invalid, Kind, Map, Object, Text};
 
 /// Updates that may wait for the reader before the watches stop reading.
@@ -49,13 +49,27 @@ pub struct Change {
 #[derive(Debug, Clone)]
 pub enum What {
     Upsert(Arc<dyn Stored>, Arc<Seen>),
-    /// Exists, but counts as absent.
-    Refused(Vec<Invalid>, Arc<Seen>),
+    /// Exists, but is not valid.
+    Refused(Refused, Arc<Seen>),
     /// Deleted before our eyes.
     Deleted,
     /// No longer there after the watch had to list anew. The fuse does not take that for the
     /// wish of a user.
     AbsentAfterRelist,
+}
+
+/// An object that is not valid, and the version that was.
+#[derive(Debug, Clone, Default)]
+pub struct Refused {
+    pub invalid: Vec<Invalid>,
+    /// As its status records it; to be used by those who never saw it themselves.
+    pub last_valid: Option<Arc<dyn Stored>>,
+}
+
+impl From<Vec<Invalid>> for Refused {
+    fn from(invalid: Vec<Invalid>) -> Self {
+        Refused { invalid, last_valid: None }
+    }
 }
 
 /// What the API server holds of an object, as far as we write it.
@@ -89,6 +103,10 @@ pub struct Json(Box<str>);
 impl Json {
     pub fn value(&self) -> Value {
         serde_json::from_str(&self.0).unwrap_or_default()
+    }
+
+    pub fn text(&self) -> &str {
+        &self.0
     }
 }
 
@@ -170,7 +188,7 @@ impl Watches {
         K::DynamicType: Default,
         T: Object,
     {
-        let read = move |raw: K| (seen(raw.meta(), Keep::Ours), parse(&raw));
+        let read = move |raw: K| (seen(raw.meta(), Keep::Ours), parse(&raw).map_err(Refused::from));
         let stream = watcher(Api::<K>::all(self.client.clone()), scope.config());
         self.spawn::<K, T>(stream, read);
     }
@@ -191,7 +209,7 @@ impl Watches {
     fn spawn<K, T>(
         &mut self,
         stream: impl futures::Stream<Item = watcher::Result<Event<K>>> + Send + 'static,
-        read: impl Fn(K) -> (Seen, Result<T, Vec<Invalid>>) + Send + 'static,
+        read: impl Fn(K) -> (Seen, Result<T, Refused>) + Send + 'static,
     ) where
         K: ResourceExt + Send + 'static,
         T: Object,
@@ -232,7 +250,7 @@ impl Tracker {
     pub fn updates<K: ResourceExt, T: Object>(
         &mut self,
         event: Event<K>,
-        read: &impl Fn(K) -> (Seen, Result<T, Vec<Invalid>>),
+        read: &impl Fn(K) -> (Seen, Result<T, Refused>),
     ) -> Vec<Update> {
         match event {
             Event::Init => {
@@ -264,14 +282,14 @@ impl Tracker {
     fn present<K: ResourceExt, T: Object>(
         &mut self,
         raw: K,
-        read: &impl Fn(K) -> (Seen, Result<T, Vec<Invalid>>),
+        read: &impl Fn(K) -> (Seen, Result<T, Refused>),
     ) -> Update {
         let key = key_of(&raw);
         self.known.insert(key.clone());
         let (seen, parsed) = read(raw);
         let what = match parsed {
             Ok(object) => What::Upsert(Arc::new(object), Arc::new(seen)),
-            Err(invalid) => What::Refused(invalid, Arc::new(seen)),
+            Err(refused) => What::Refused(refused, Arc::new(seen)),
         };
         change(T::KIND, key, what)
     }
@@ -288,12 +306,31 @@ fn key_of(raw: &impl ResourceExt) -> Text {
     }
 }
 
-/// Decodes one custom resource by itself.
+/// Decodes one custom resource by itself; one that is not valid a second time, as it was when it
+/// was.
 pub fn read_custom<K: Resource + DeserializeOwned, T: Object>(
     raw: DynamicObject,
     parse: impl Fn(&K) -> Result<T, Vec<Invalid>>,
-) -> (Seen, Result<T, Vec<Invalid>>) {
+) -> (Seen, Result<T, Refused>) {
     let seen = Seen::of(&raw);
+    let record = last_valid::recorded(&raw.data);
+    let before = record.map(|spec| DynamicObject {
+        types: raw.types.clone(),
+        metadata: raw.metadata.clone(),
+        data: serde_json::json!({ "spec": spec }),
+    });
+    let parsed = decode(raw, &parse).map_err(|invalid| {
+        let object = before.and_then(|before| decode(before, &parse).ok());
+        let last_valid = object.map(|object| Arc::new(object) as Arc<dyn Stored>);
+        Refused { invalid, last_valid }
+    });
+    (seen, parsed)
+}
+
+fn decode<K: Resource + DeserializeOwned, T: Object>(
+    raw: DynamicObject,
+    parse: impl Fn(&K) -> Result<T, Vec<Invalid>>,
+) -> Result<T, Vec<Invalid>> {
     let name = raw.name_any();
     let typed = raw.try_parse::<K>().map_err(|error| {
         let kind = T::KIND.name();
@@ -302,7 +339,7 @@ pub fn read_custom<K: Resource + DeserializeOwned, T: Object>(
             message: format!("{kind} {name} is malformed: {error}; correct that field"),
         }]
     });
-    (seen, typed.and_then(|typed| parse(&typed)))
+    typed.and_then(|typed| parse(&typed))
 }
 
 /// The reason under which users look for problems of a kind.

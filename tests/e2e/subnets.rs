@@ -52,6 +52,16 @@ fn wrong_subnets_are_refused_with_the_reason() {
         s.wait_condition("e2e-overlap", "Error", "True");
         s.pings("fine", &late);
         s.step("a wrong edit leaves the subnet as it was");
+        let leader = s.cluster.leader();
+        s.cluster.kubectl(&["-n", "kube-system", "delete", "pod", &leader]).unwrap();
+        retry(60, || match s.cluster.leader() {
+            same if same == leader => Err("no new leader".to_owned()),
+            _ => s.cluster.settled_metric("kube_ovn_rows"),
+        });
+        s.pings("fine", &late);
+        let ports = s.cluster.nbctl(&["lsp-list", "e2e-overlap"]).unwrap();
+        assert!(ports.contains("late."), "{ports}");
+        s.step("and so does a controller that starts after it");
     });
 }
 

@@ -15,6 +15,7 @@ mod install;
 mod ipam;
 mod ipam_crash;
 mod ipam_model;
+mod last_valid;
 mod leader;
 mod ledger;
 mod net;

@@ -18,7 +18,7 @@ use kube_ovn::{
     controller::publish::Publisher,
     store::{
         Owner, Presence, Problem, Wanted,
-        watch::{Change, Seen, SeenMap, What},
+        watch::{Change, Refused, Seen, SeenMap, What},
     },
 };
 use serde_json::{Value, json};
@@ -164,7 +164,7 @@ async fn what_others_overwrite_is_written_again() {
     assert_eq!(rig.settle().await.len(), 0, "as wanted");
     let seen = Seen { uid: "u".into(), ..Seen::default() };
     rig.see(Kind::Pod, "ns/p", seen.clone());
-    let what = What::Refused(vec![], Arc::new(seen));
+    let what = What::Refused(Refused::default(), Arc::new(seen));
     rig.publisher.note(&Change { kind: Kind::Pod, key: "ns/p".into(), what });
     // The change itself carries no wish; the owner's still stands.
     rig.publisher.reconcile(&owner(Kind::Pod, "ns/p"), annotate("1"), vec![]);
@@ -202,7 +202,7 @@ async fn a_refused_object_gets_its_condition_without_any_owner() {
     let invalid =
         Invalid { reason: "ValidateLogicalSwitchFailed", message: "spec.cidrBlock".into() };
     let seen = rig.seen.get(Kind::Subnet, "s").unwrap().clone();
-    let what = What::Refused(vec![invalid], seen);
+    let what = What::Refused(vec![invalid].into(), seen);
     rig.publisher.note(&Change { kind: Kind::Subnet, key: "s".into(), what });
     let requests = rig.settle().await;
     let status = requests.iter().find(|(path, _)| path.ends_with("/status")).unwrap();

@@ -3,7 +3,7 @@
 use kube::{api::DynamicObject, runtime::watcher::Event};
 use kube_ovn::{
     api::{Invalid, Kind, Namespace, crd},
-    store::watch::{Change, Seen, SeenMap, Tracker, Update, What, read_custom},
+    store::watch::{Change, Refused, Seen, SeenMap, Tracker, Update, What, read_custom},
 };
 use serde_json::json;
 
@@ -77,7 +77,7 @@ fn a_delete_that_was_watched_differs_from_one_found_by_a_relist() {
 #[test]
 fn malformed_and_invalid_objects_are_refused_alone() {
     let (seen, parsed) = read_custom(raw("bad", json!({"cidrBlock": 5})), parse);
-    let invalid = parsed.unwrap_err();
+    let invalid = parsed.unwrap_err().invalid;
     assert!(invalid[0].message.contains("bad is malformed"), "{invalid:?}");
     assert_eq!(seen.generation, 2);
     let mut tracker = Tracker::default();
@@ -97,7 +97,7 @@ fn what_is_kept_of_a_raw_object() {
     let mut map = SeenMap::default();
     let seen = std::sync::Arc::new(seen);
     let change = |what| Change { kind: Kind::Subnet, key: "a".into(), what };
-    map.note(&change(What::Refused(vec![], seen.clone())));
+    map.note(&change(What::Refused(Refused::default(), seen.clone())));
     assert_eq!(map.get(Kind::Subnet, "a"), Some(&seen));
     map.note(&change(What::Deleted));
     assert_eq!(map.get(Kind::Subnet, "a").map(|s| Seen::clone(s)), None);

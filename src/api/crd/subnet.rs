@@ -204,6 +204,8 @@ record! {
         nonempty {
             /// Conditions of the subnet: Ready, Validated, Error.
             conditions: Vec<Condition> = "conditions";
+            /// The spec that was valid last, as JSON. In force while the spec is not valid.
+            last_valid_spec: String = "lastValidSpec";
         }
     }
 

@@ -110,8 +110,8 @@ impl Publisher {
         let (kind, key) = (change.kind, change.key.clone());
         let parser = Owner { feature: PARSER, kind, key: key.clone() };
         match &change.what {
-            What::Refused(invalid, _) => {
-                self.reconcile(&parser, Vec::new(), findings(kind, &key, invalid));
+            What::Refused(refused, _) => {
+                self.reconcile(&parser, Vec::new(), findings(kind, &key, &refused.invalid));
             }
             What::Upsert(..) if self.owners.contains_key(&parser) => {
                 self.reconcile(&parser, Vec::new(), Vec::new());
