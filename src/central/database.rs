@@ -233,7 +233,7 @@ impl Server {
         let deadline = Instant::now() + SERVE_LIMIT;
         let mut stop = self.stop.clone();
         while Instant::now() < deadline {
-            if members::observe_local(&self.central.paths, self.role)
+            if members::observe_local(&self.central.paths, self.role, members::LIMIT)
                 .await
                 .is_ok_and(|s| s.is_some())
             {

@@ -182,7 +182,7 @@ async fn round(
 pub async fn observe(central: &Central) -> Result<(Leads, [Option<Serving>; 2]), LeaderError> {
     let mut serving = [None, None];
     for (slot, role) in serving.iter_mut().zip(Role::BOTH) {
-        *slot = members::observe_local(&central.paths, role).await?;
+        *slot = members::observe_local(&central.paths, role, members::LIMIT).await?;
     }
     let pidfile = central.paths.run.join("ovn-northd.pid");
     let northd = rpc::control_daemon(&pidfile, "status", &[], CONTROL_LIMIT).await?;

@@ -13,7 +13,8 @@ use super::{
 };
 use crate::ovsdb::endpoint::Endpoint;
 
-const LIMIT: Duration = Duration::from_secs(3);
+/// How long a server that has nothing else to do may take to answer.
+pub const LIMIT: Duration = Duration::from_secs(3);
 
 /// Asks all other members at once, in the order of NODE_IPS.
 pub async fn observe(central: &Central, role: Role) -> Vec<Peer> {
@@ -44,8 +45,12 @@ pub async fn observe_member(
 }
 
 /// What the server of this container serves.
-pub async fn observe_local(paths: &Paths, role: Role) -> Result<Option<Serving>, RpcError> {
-    query(Rpc::local(&paths.socket(role), LIMIT).await?, role).await
+pub async fn observe_local(
+    paths: &Paths,
+    role: Role,
+    limit: Duration,
+) -> Result<Option<Serving>, RpcError> {
+    query(Rpc::local(&paths.socket(role), limit).await?, role).await
 }
 
 async fn query(mut rpc: Rpc, role: Role) -> Result<Option<Serving>, RpcError> {

@@ -50,7 +50,8 @@ impl<'a> Upkeep<'a> {
 
     pub async fn round(&mut self) -> Result<Finding, DatabaseError> {
         self.settled = false;
-        let serving = members::observe_local(&self.central.paths, self.role).await?;
+        let serving =
+            members::observe_local(&self.central.paths, self.role, members::LIMIT).await?;
         let Some(serving) = serving else { return Ok(Finding::Gone) };
         let name = self.role.database();
         let storage = self.control("ovsdb-server/get-db-storage-status", &[name]).await?;

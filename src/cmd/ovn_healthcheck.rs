@@ -20,16 +20,22 @@ pub const APPLET: Applet = Applet {
 };
 
 fn command() -> clap::Command {
-    clap::Command::new("ovn-healthcheck").arg(
-        Arg::new("live")
-            .long("live")
-            .action(ArgAction::SetTrue)
-            .help("Only ask whether the daemons answer (for a liveness probe)"),
-    )
+    clap::Command::new("ovn-healthcheck").arg(live())
+}
+
+pub(super) fn live() -> Arg {
+    Arg::new("live")
+        .long("live")
+        .action(ArgAction::SetTrue)
+        .help("Only ask whether the daemons answer, and give busy ones 30 s (for a liveness probe)")
+}
+
+pub(super) fn probe(matches: &ArgMatches) -> Probe {
+    if matches.get_flag("live") { Probe::Live } else { Probe::Ready }
 }
 
 fn run(matches: &ArgMatches) -> anyhow::Result<ExitCode> {
-    let probe = if matches.get_flag("live") { Probe::Live } else { Probe::Ready };
+    let probe = probe(matches);
     runtime::block_on(async move { Ok(report(&health::check_ovn(&Paths::system(), probe).await)) })
 }
 

@@ -4,18 +4,29 @@ use std::process::ExitCode;
 
 use clap::ArgMatches;
 
-use super::{Applet, ovn_healthcheck::report, runtime};
+use super::{
+    Applet,
+    ovn_healthcheck::{live, probe, report},
+    runtime,
+};
 use crate::central::{health, ovs_paths::OvsPaths};
 
 pub const APPLET: Applet = Applet {
     name: "ovs-healthcheck",
     aliases: &[],
     about: "Probe Open vSwitch and ovn-controller of this node",
-    example: "ovs-healthcheck",
-    command: clap::Command::default,
+    example: "ovs-healthcheck --live",
+    command,
     run,
 };
 
-fn run(_: &ArgMatches) -> anyhow::Result<ExitCode> {
-    runtime::block_on(async { Ok(report(&health::check_ovs(&OvsPaths::system()).await)) })
+fn command() -> clap::Command {
+    clap::Command::new("ovs-healthcheck").arg(live())
+}
+
+fn run(matches: &ArgMatches) -> anyhow::Result<ExitCode> {
+    let probe = probe(matches);
+    runtime::block_on(
+        async move { Ok(report(&health::check_ovs(&OvsPaths::system(), probe).await)) },
+    )
 }

@@ -88,7 +88,7 @@ impl Container {
     }
 
     pub fn serving(&self, role: Role) -> Option<Serving> {
-        block_on(members::observe_local(&self.central.paths, role)).ok().flatten()
+        block_on(members::observe_local(&self.central.paths, role, members::LIMIT)).ok().flatten()
     }
 
     fn status(&self, role: Role) -> ClusterStatus {

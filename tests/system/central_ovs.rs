@@ -166,7 +166,7 @@ impl Node {
     }
 
     fn is_healthy(&self) -> bool {
-        block_on(health::check_ovs(&self.paths)).is_empty()
+        block_on(health::check_ovs(&self.paths, health::Probe::Ready)).is_empty()
     }
 
     /// A connection from the peer to the node's address, with data.
