@@ -116,7 +116,8 @@ clean_cluster() {
     system delete secret kube-ovn-tls ovn-ipsec-ca --ignore-not-found >/dev/null
     system delete lease kube-ovn-controller --ignore-not-found >/dev/null
     system delete serviceaccount ovn ovn-ovs kube-ovn-cni kube-ovn-app vpc-dns vpc-nat-gw --ignore-not-found >/dev/null
-    system delete rolebinding ovn kube-ovn-cni kube-ovn-app --ignore-not-found >/dev/null
+    system delete rolebinding ovn kube-ovn-cni kube-ovn-app kube-ovn-app-peers --ignore-not-found >/dev/null
+    system delete role kube-ovn-app-peers --ignore-not-found >/dev/null
     k delete clusterrolebinding ovn ovn-ovs kube-ovn-cni kube-ovn-app vpc-dns --ignore-not-found >/dev/null
     k delete clusterrole system:ovn system:ovn-ovs system:kube-ovn-cni system:kube-ovn-app system:vpc-dns --ignore-not-found >/dev/null
     remove_marks nodes annotations

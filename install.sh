@@ -103,7 +103,7 @@ dry_run() {
     local part
     if [ -n "$NODE_IPS" ]; then MASTER_IPS=$NODE_IPS; count_masters
     else need_kubectl; find_masters; fi
-    for part in crds rbac databases control; do manifests "$part"; done
+    for part in crds rbac databases control pinger; do manifests "$part"; done
 }
 
 install_in_cluster() {
@@ -139,6 +139,8 @@ install_in_cluster() {
             { explain "k8s-app=$DNS_APP"; die "CoreDNS did not get ready on the new network in $TIMEOUT s, see above"; }
         say "coredns: ready"
     fi
+    apply pinger
+    await daemonset kube-ovn-pinger kube-ovn-pinger
     say "Kube-OVN $VERSION is installed"
 }
 

@@ -51,6 +51,7 @@ pub mod node;
 pub mod offload;
 pub mod ovn;
 pub mod ovsdb;
+pub mod pinger;
 pub mod plan;
 pub mod store;
 pub mod telemetry;

@@ -15,14 +15,15 @@ render() {
     }' "$1"
 }
 
-# manifests PART: the rendered files of PART (crds, rbac, databases, control).
+# manifests PART: the rendered files of PART (crds, rbac, databases, control, pinger).
 manifests() {
     local dir=$HOME_DIR/packaging file
     case $1 in
         crds) set -- "$dir"/crds/*.yaml ;;
         rbac) set -- "$dir"/manifests/10-*.yaml ;;
         databases) set -- "$dir"/manifests/[23]0-*.yaml ;;
-        control) set -- "$dir"/manifests/[456]0-*.yaml ;;
+        control) set -- "$dir"/manifests/[456]?-*.yaml ;;
+        pinger) set -- "$dir"/manifests/70-*.yaml ;;
     esac
     for file; do
         echo "---"

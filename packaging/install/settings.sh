@@ -12,6 +12,8 @@ POD_GATEWAY|ips||its gateway; empty = first address
 EXCLUDE_IPS|ranges||addresses never given to pods: a..b or a, comma list
 SVC_CIDR|cidrs|@|Services (10.96.0.0/12, fd00:10:96::/108); must be the cluster'\''s
 JOIN_CIDR|cidrs|@|join subnet of the nodes (100.64.0.0/16, fd00:100:64::/112)
+PINGER_EXTERNAL_ADDRESS|ips|@|pinged by kube-ovn-pinger (1.1.1.1, 2606:4700:4700::1111)
+PINGER_EXTERNAL_DOMAIN|text|@|resolved by it (kube-ovn.io., google.com. with IPv6)
 LABEL|text|node-role.kubernetes.io/control-plane|nodes with this label become masters
 DEPRECATED_LABEL|text|node-role.kubernetes.io/master|tried when no node has LABEL
 NODE_IPS|ips||addresses of the masters; empty = taken from the nodes
@@ -165,6 +167,8 @@ both() { if [ "$DUAL_STACK" = true ]; then echo "$1,$2"; elif [ "$IPV6" = true ]
 auto_POD_CIDR() { both 10.16.0.0/16 fd00:10:16::/112; }
 auto_SVC_CIDR() { both 10.96.0.0/12 fd00:10:96::/108; }
 auto_JOIN_CIDR() { both 100.64.0.0/16 fd00:100:64::/112; }
+auto_PINGER_EXTERNAL_ADDRESS() { both 1.1.1.1 2606:4700:4700::1111; }
+auto_PINGER_EXTERNAL_DOMAIN() { if [ "$DUAL_STACK$IPV6" = falsefalse ]; then echo kube-ovn.io.; else echo google.com.; fi; }
 auto_VERSION() { cat "$HOME_DIR/packaging/VERSION"; }
 auto_IMAGE() { echo "$REGISTRY/kube-ovn:$VERSION"; }
 }

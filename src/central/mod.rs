@@ -17,7 +17,7 @@ pub mod options;
 pub mod ovs_arguments;
 pub mod ovs_config;
 pub mod ovs_paths;
-pub mod rpc;
+pub use crate::ovsdb::rpc;
 pub mod start_db;
 pub mod start_ovs;
 pub mod status;

@@ -18,6 +18,8 @@ mod leader_checker;
 pub mod options;
 mod ovn_healthcheck;
 mod ovs_healthcheck;
+mod pinger;
+pub mod pinger_options;
 pub mod runtime;
 mod start_db;
 mod start_ovs;
@@ -59,6 +61,7 @@ pub const APPLETS: &[Applet] = &[
     ovn_healthcheck::APPLET,
     ovs_healthcheck::APPLET,
     leader_checker::APPLET,
+    pinger::APPLET,
     uninstall_ovs::APPLET,
 ];
 

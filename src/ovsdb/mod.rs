@@ -2,7 +2,8 @@
 //!
 //! Pure half: values ([`datum`], [`json`]), schemas ([`schema`]), facts ([`row`]), the
 //! [`replica`], [`transaction`]s, [`endpoint`] syntax, message framing ([`frame`]).
-//! I/O half: [`wire`] and [`tls`] (one connection), [`client`] (stays connected), [`unixctl`].
+//! I/O half: [`wire`] and [`tls`] (one connection), [`client`] (stays connected), [`rpc`] (single
+//! requests), [`unixctl`].
 
 pub mod client;
 pub mod datum;
@@ -11,6 +12,7 @@ pub mod frame;
 pub mod json;
 pub mod replica;
 pub mod row;
+pub mod rpc;
 pub mod schema;
 mod session;
 pub mod tls;

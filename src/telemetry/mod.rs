@@ -2,11 +2,13 @@
 //! collectors.
 
 mod auth;
+pub mod family;
 pub mod log;
 pub mod metrics;
 pub mod serve;
 pub mod tls;
 
+pub use family::{Family, Recorder, Sample, Snapshot};
 pub use log::{Format, LogFile, LogOptions};
 pub use serve::{Exposure, Probe, Probes, Serving, Transport, serve};
 pub use tls::TlsPolicy;

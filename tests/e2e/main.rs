@@ -19,6 +19,7 @@ mod cluster;
 mod cni;
 mod drift;
 mod masters;
+mod operate;
 mod pods;
 mod story;
 mod subnets;

@@ -66,6 +66,7 @@ const LAYERS: &[(&str, &[&str])] = &[
 /// Files that are the I/O half of a module that is pure otherwise.
 const IO_FILES: &[(&str, &str)] = &[
     ("ovsdb", "client"),
+    ("ovsdb", "rpc"),
     ("ovsdb", "session"),
     ("ovsdb", "tls"),
     ("ovsdb", "unixctl"),

@@ -22,6 +22,7 @@ mod net;
 mod ovsdb_frame;
 mod ovsdb_json;
 mod ovsdb_replica;
+mod pinger;
 mod plan;
 mod scale;
 mod schema;

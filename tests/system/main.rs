@@ -19,5 +19,6 @@ mod ovsdb;
 mod ovsdb_server;
 mod ovsdb_tls;
 mod ovsdb_unixctl;
+mod pinger;
 #[path = "../support/mod.rs"]
 mod support;

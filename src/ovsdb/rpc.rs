@@ -1,12 +1,12 @@
 //! One-shot JSON-RPC: control sockets of daemons (unixctl) and single requests to an OVSDB server.
-//! Long-lived OVSDB sessions are in `ovsdb::client`.
+//! Long-lived sessions are in [`super::client`].
 
 use std::{path::Path, time::Duration};
 
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
-use crate::ovsdb::{
+use super::{
     endpoint::Endpoint,
     tls::TlsFiles,
     unixctl::{self, UnixctlError},
