@@ -199,6 +199,8 @@ pub struct Subnet {
     pub gateway_nodes: Vec<NamedGateway>,
     pub enable_ecmp: bool,
     pub nat_outgoing: bool,
+    /// Identities of the applied NAT policy rules; their text is in the status.
+    pub nat_rules: Vec<Text>,
     pub private: bool,
     pub allow_subnets: Vec<Cidr>,
     pub vlan: Option<Text>,

@@ -29,6 +29,7 @@ use crate::{
     controller::{
         chassis,
         commit::{self, AcceptPlan},
+        gateway_probe::probe_gateways,
         leader::{self, Leadership},
         publish::Publisher,
         reconcile::{self, Ended, Inputs, SharedProgress},
@@ -156,6 +157,9 @@ async fn lead(
     let (nodes, known_nodes) = watch::channel(None);
     let _chassis =
         AbortOnDrop(tokio::spawn(chassis::keep_chassis(sb_client, sb_events, known_nodes)));
+    let (gateways, known_gateways) = watch::channel(Default::default());
+    let (silence, silent) = watch::channel(Default::default());
+    let _probes = AbortOnDrop(tokio::spawn(probe_gateways(known_gateways, silence)));
     let (mut watches, updates) = Watches::new(client.clone());
     let kinds = start_watches(&mut watches, settings);
     let inputs = Inputs {
@@ -172,6 +176,8 @@ async fn lead(
         },
         progress,
         nodes,
+        gateways,
+        silent,
     };
     Ok(reconcile::reconcile(FEATURES, inputs).await)
 }

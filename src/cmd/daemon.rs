@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{
     api::{Invalid, Node, Pod, Settings, Subnet, crd, parse},
-    host::{Datapath, NetworkType},
+    host::{Datapath, MirrorScope, NetworkType},
     kernel::{iptables, sysctl},
     node::{
         apply::Executor,
@@ -162,6 +162,10 @@ fn host_config(options: &DaemonOptions) -> HostConfig {
         vxlan_tx_off: !tunnel.vxlan_checksum_offload,
         cluster_router: options.cluster_router.as_str().into(),
         service_cidrs: options.service_cidrs.iter().map(|(_, cidr)| *cidr).collect(),
+        mirror: (
+            options.mirror_interface.as_str().into(),
+            if options.mirror_all { MirrorScope::All } else { MirrorScope::Pods },
+        ),
     }
 }
 

@@ -25,8 +25,8 @@ pub const FLAGS: &[Flag] = &[
     Flag::switch("host-tunnel-src", "false", "a /32 or /128 may be the tunnel address"),
     Flag::text("dpdk-tunnel-iface", "br-phy", "tunnel NIC of userspace datapaths"),
     Flag::number("mtu", "0", 65_535, "MTU of overlay pods; 0 = derived from the tunnel NIC"),
-    Flag::switch("enable-mirror", "false", "").support(Support::Later("the global traffic mirror")),
-    Flag::text("mirror-iface", "mirror0", "").support(Support::Later("the global traffic mirror")),
+    Flag::switch("enable-mirror", "false", "copy all traffic of br-int to the mirror NIC"),
+    Flag::text("mirror-iface", "mirror0", "NIC of mirrored traffic; made when missing"),
     Flag::text("bind-socket", "/run/openvswitch/kube-ovn-daemon.sock", "socket of the CNI server"),
     Flag::text("ovs-socket", "", "socket of the local Open vSwitch database"),
     Flag::text("service-cluster-ip-range", "10.96.0.0/12", "prefixes of Services, v4,v6"),
@@ -112,6 +112,10 @@ pub struct DaemonOptions {
     pub node_switch: String,
     pub kubelet_folder: PathBuf,
     pub detect_address_conflict: bool,
+    /// Copy all traffic of the bridge, not only that towards annotated pods.
+    pub mirror_all: bool,
+    /// Link that mirrored traffic goes to.
+    pub mirror_interface: String,
     /// TCP and UDP port that answer connectivity checks.
     pub check_ports: Option<(u16, u16)>,
     pub serving: Serving,
@@ -152,6 +156,8 @@ impl DaemonOptions {
             cluster_router: given.text("cluster-router"),
             node_switch: given.text("node-switch"),
             kubelet_folder: absolute(&given, "kubelet-dir")?,
+            mirror_all: given.is_on("enable-mirror"),
+            mirror_interface: given.text("mirror-iface"),
             detect_address_conflict: given.is_on("enable-arp-detect-ip-conflict"),
             check_ports: given.is_on("enable-verbose-conn-check").then_some(ports),
             serving: options::serving(&given, env)?,

@@ -3,6 +3,7 @@
 pub mod chassis;
 pub mod commit;
 pub mod gateway;
+pub mod gateway_probe;
 pub mod leader;
 pub mod ledger;
 pub mod publish;

@@ -13,7 +13,10 @@ use serde_json::json;
 use tokio::sync::{mpsc, watch};
 
 use crate::{
-    api::{Gateway, Kind, Node, Settings, Subnet, Text, crd, parse::defaulted_subnet_spec},
+    api::{
+        Gateway, Kind, Node, Settings, Subnet, Text, crd,
+        parse::{applied_nat_rules, defaulted_subnet_spec},
+    },
     net::Family,
     ovsdb::client::{Client as OvsdbClient, Event as OvsdbEvent, OvsdbError},
     plan::{Cause, Engine},
@@ -27,6 +30,7 @@ use super::{
     chassis::Nodes,
     commit::{AcceptPlan, Commit, Finished, Next},
     gateway,
+    gateway_probe::{self, Targets},
     ledger::{Action, Claimant, Ledger, claimant_of},
     publish::Publisher,
     records::{Existence, RecordError, apply_action},
@@ -86,6 +90,9 @@ pub struct Inputs {
     pub progress: SharedProgress,
     /// Nodes and their chassis, for the southbound upkeep.
     pub nodes: watch::Sender<Option<Nodes>>,
+    /// Gateway nodes to probe, and those that do not answer.
+    pub gateways: watch::Sender<Targets>,
+    pub silent: watch::Receiver<BTreeSet<Text>>,
 }
 
 enum Done {
@@ -117,11 +124,14 @@ pub struct Reconciler {
     oracle_differences: u64,
     progress: SharedProgress,
     nodes: watch::Sender<Option<Nodes>>,
+    gateways: watch::Sender<Targets>,
+    /// Gateway nodes that do not answer.
+    silent: BTreeSet<Text>,
 }
 
 /// Runs until leadership has to end.
 pub async fn reconcile(features: &'static [Feature], inputs: Inputs) -> Ended {
-    let Inputs { mut ovsdb_events, watch: mut updates, .. } = inputs;
+    let Inputs { mut ovsdb_events, watch: mut updates, mut silent, .. } = inputs;
     let (done, mut finished) = mpsc::unbounded_channel();
     let mut reconciler = Reconciler {
         kube: inputs.kube,
@@ -144,6 +154,8 @@ pub async fn reconcile(features: &'static [Feature], inputs: Inputs) -> Ended {
         oracle_differences: 0,
         progress: inputs.progress,
         nodes: inputs.nodes,
+        gateways: inputs.gateways,
+        silent: BTreeSet::new(),
     };
     reconciler.apply(vec![(Arc::new(inputs.settings) as Arc<dyn Stored>).into()]);
     let mut tick = tokio::time::interval(TICK);
@@ -167,6 +179,11 @@ pub async fn reconcile(features: &'static [Feature], inputs: Inputs) -> Ended {
                 }
                 None => Err(Ended::Closed("watch")),
             },
+            Ok(()) = silent.changed() => {
+                let silent = silent.borrow_and_update().clone();
+                reconciler.on_silence(silent);
+                Ok(())
+            }
             _ = tick.tick() => reconciler.on_tick(Instant::now()),
         };
         if let Err(ended) = result.and_then(|()| reconciler.advance(Instant::now())) {
@@ -269,6 +286,10 @@ impl Reconciler {
                 }
             }
         }
+        self.refresh(reads);
+    }
+
+    fn refresh(&mut self, reads: Vec<(Read, Cause)>) {
         let mut refresh = self.engine.refresh(&self.store, reads.iter().map(|(r, c)| (r, *c)));
         let republish = std::mem::take(&mut refresh.republish);
         self.commit.add(&mut refresh);
@@ -292,6 +313,13 @@ impl Reconciler {
         }
     }
 
+    /// Gateway nodes died or came back.
+    fn on_silence(&mut self, silent: BTreeSet<Text>) {
+        self.silent = silent;
+        let reads = self.choose_for(gateway_probe::concerned(&self.store));
+        self.refresh(reads);
+    }
+
     /// Gateways that a change of a node or subnet concerns, chosen again.
     fn choose_gateways(&mut self, kind: Kind, key: &Text) -> Vec<(Read, Cause)> {
         let names: Vec<Text> = match kind {
@@ -304,14 +332,18 @@ impl Reconciler {
                 .collect(),
             _ => return Vec::new(),
         };
+        self.choose_for(names)
+    }
+
+    fn choose_for(&mut self, subnets: Vec<Text>) -> Vec<(Read, Cause)> {
         let mut reads = Vec::new();
-        for name in names {
+        for name in subnets {
             let current = self.store.get::<Gateway>(&name).and_then(|g| g.active.first().cloned());
             let recorded = current.or_else(|| self.recorded_gateway(&name));
             let choice = self
                 .store
                 .get::<Subnet>(&name)
-                .and_then(|s| gateway::choose(&self.store, s, recorded.as_deref()));
+                .and_then(|s| gateway::choose(&self.store, s, recorded.as_deref(), &self.silent));
             let changed = match choice {
                 Some(choice) => self.store.upsert(Arc::new(choice)),
                 None => self.store.remove(Kind::Gateway, &name),
@@ -415,6 +447,12 @@ impl Reconciler {
             self.publish_ledger(Kind::Subnet, &subnet);
         }
         self.tell_nodes();
+        self.gateways.send_if_modified(|known| {
+            let targets = gateway_probe::targets(&self.store);
+            let changed = *known != targets;
+            *known = targets;
+            changed
+        });
         for conflict in self.ledger.take_conflicts() {
             tracing::error!(conflict, "two records hold one address");
         }
@@ -602,6 +640,12 @@ impl Reconciler {
         }
         let active = self.store.get::<Gateway>(subnet).map(|g| g.active.join(","));
         status.insert("activateGateway".into(), json!(active.unwrap_or_default()));
+        if let Some(spec) = self.seen.get(Kind::Subnet, subnet).and_then(|s| s.spec.as_ref())
+            && let Ok(spec) = serde_json::from_value::<crd::SubnetSpec>(spec.value())
+        {
+            let rules = applied_nat_rules(subnet, &spec);
+            status.insert("natOutgoingPolicyRules".into(), json!(rules));
+        }
         Some(Wanted::Status { kind: Kind::Subnet, key: subnet.clone(), status: status.into() })
     }
 

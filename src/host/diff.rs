@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use super::{
-    HostOp, HostState, Observed, OvsPort, WantedLink, ipset::diff_sets, iptables::diff_tables,
-    routes::diff_routes,
+    HostOp, HostState, Observed, OvsPort, WantedLink, egress::diff_egress, ipset::diff_sets,
+    iptables::diff_tables, routes::diff_routes, shaping::diff_shaping,
 };
 use crate::{
     api::Text,
@@ -15,6 +15,7 @@ use crate::{
 /// Links that OVS has yet to make are left for the next round.
 pub fn diff_host(wanted: &HostState, observed: &Observed) -> Vec<HostOp> {
     let mut ops = diff_ovs(wanted, observed);
+    ops.extend(diff_shaping(wanted, observed));
     ops.extend(diff_sysctls(wanted, observed));
     for (name, link) in &wanted.links {
         if let Some(seen) = observed.links.iter().find(|l| l.name == *name) {
@@ -25,6 +26,9 @@ pub fn diff_host(wanted: &HostState, observed: &Observed) -> Vec<HostOp> {
         && observed.links.iter().any(|l| *l.name == *super::OVN0)
     {
         ops.extend(diff_routes(routes, &observed.routes));
+    }
+    if let Some(egress) = &wanted.egress {
+        ops.extend(diff_egress(egress, observed));
     }
     ops.extend(diff_firewall(wanted, observed));
     ops

@@ -7,6 +7,7 @@
 
 mod attach;
 mod diff;
+mod egress;
 mod encap;
 mod firewall;
 mod ipset;
@@ -14,11 +15,13 @@ mod iptables;
 mod nic;
 mod ovn0;
 mod routes;
+mod shaping;
 mod state;
 mod view;
 
 pub use attach::*;
 pub use diff::diff_host;
+pub use egress::{EgressRouting, unreachable_gateways};
 pub use encap::*;
 pub use firewall::{Firewall, desired_firewall};
 pub use ipset::{IpSet, SetChanges, SetKind, diff_sets, parse_set_names};
@@ -27,6 +30,10 @@ pub use iptables::{
 };
 pub use nic::*;
 pub use ovn0::checksum_links;
+pub use shaping::{
+    MirrorScope, MirrorView, Mirrored, NETEM, NicView, OvsMirror, PortShaping, QosRow,
+    parse_shaping,
+};
 pub use state::*;
 pub use view::*;
 
@@ -34,10 +41,12 @@ pub use view::*;
 pub fn desired_host(view: &HostView) -> HostState {
     let mut state = HostState::default();
     ovn0::desired_settings(view, &mut state);
+    shaping::desired_shaping(view, &mut state);
     if let Some(join) = &view.join {
         ovn0::desired_ovn0(view, join, &mut state);
         state.routes = Some(routes::desired_routes(view, join));
         state.firewall = Some(desired_firewall(view));
+        state.egress = Some(egress::desired_egress(view));
     }
     state
 }

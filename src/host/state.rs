@@ -2,10 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Firewall, TxChecksum};
+use super::{EgressRouting, Firewall, OvsMirror, PortShaping, TxChecksum};
 use crate::{
     api::Text,
-    net::{Cidr, Dad, Family, LinkChange, LinkState, Mac, Place, Route, VethPair},
+    net::{Cidr, Dad, Family, LinkChange, LinkState, Mac, Place, PolicyRule, Route, VethPair},
 };
 
 /// The integration bridge.
@@ -28,6 +28,11 @@ pub struct HostState {
     /// the node has its join port.
     pub routes: Option<Vec<Route>>,
     pub sysctls: BTreeMap<Text, Text>,
+    /// Limits by port of the integration bridge; other ports are not looked at.
+    pub shaping: BTreeMap<Text, PortShaping>,
+    pub mirror: Option<OvsMirror>,
+    /// Policy routing; `None` until the node has its join port.
+    pub egress: Option<EgressRouting>,
     /// `None` until the node has its join port: a restart must not open the firewall.
     pub firewall: Option<Firewall>,
 }
@@ -84,6 +89,14 @@ pub enum HostOp {
         bridge: Text,
         port: Text,
     },
+    /// A missing port is fine.
+    SetShaping {
+        port: Text,
+        shaping: PortShaping,
+    },
+    /// Deletes queueing rows of ours that nothing refers to.
+    SweepQueues,
+    SetMirror(OvsMirror),
     CreateVeth(VethPair),
     SetLink {
         place: Place,
@@ -122,6 +135,10 @@ pub enum HostOp {
         place: Place,
         route: Route,
     },
+    /// An existing one is fine.
+    AddRule(PolicyRule),
+    /// A missing one is fine.
+    RemoveRule(PolicyRule),
     WriteSysctl {
         name: Text,
         value: Text,

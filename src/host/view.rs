@@ -24,6 +24,11 @@ pub struct HostView {
     /// `--cluster-router`: subnets of other VPCs do not concern the host.
     pub cluster_router: Text,
     pub subnets: Vec<SubnetView>,
+    /// Pods of this node in subnets with policy routing.
+    pub local_pods: Vec<LocalPod>,
+    /// Ports of pods and ovn0, with what their owners' annotations ask for.
+    pub nics: Vec<super::NicView>,
+    pub mirror: Option<super::MirrorView>,
     /// `--service-cluster-ip-range`.
     pub service_cidrs: Vec<Cidr>,
     pub encap: Option<Encap>,
@@ -47,6 +52,13 @@ impl HostView {
     pub fn families(&self) -> Vec<Family> {
         self.join.iter().flat_map(|j| j.addresses.families()).collect()
     }
+}
+
+/// One address of a pod on this node.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct LocalPod {
+    pub subnet: Text,
+    pub addresses: DualStack<IpAddr>,
 }
 
 /// A subnet with the parts of its status that a node needs. An invalid subnet is absent.
@@ -204,6 +216,9 @@ pub struct Observed {
     pub addresses: Vec<crate::net::LinkAddress>,
     /// Main table, both families.
     pub routes: Vec<crate::net::Route>,
+    /// Ours beside the main table, see [`POLICY_PROTOCOL`](crate::net::POLICY_PROTOCOL).
+    pub policy_routes: Vec<crate::net::Route>,
+    pub policy_rules: Vec<crate::net::PolicyRule>,
     /// Transmit checksum offload of the links that the state asks about; absent = unknown.
     pub tx_checksum: BTreeMap<Text, TxChecksum>,
     /// Values under /proc/sys by dotted name.
@@ -228,4 +243,9 @@ pub struct ObservedOvs {
     pub external_ids: BTreeMap<Text, Text>,
     /// Ports of br-int by name, as far as `OvsPort` describes them.
     pub ports: BTreeMap<Text, super::OvsPort>,
+    /// Of the same ports.
+    pub shaping: BTreeMap<Text, super::PortShaping>,
+    /// Queueing rows of ours are left without a port.
+    pub stale_queues: bool,
+    pub mirror: Option<super::OvsMirror>,
 }

@@ -16,6 +16,7 @@ pub mod netns;
 pub mod process;
 mod program;
 mod route;
+mod rule;
 pub mod sysctl;
 
 use std::{io, sync::Arc};

@@ -17,7 +17,9 @@ use super::{
     link::{address_family, name_of},
     missing_is_fine,
 };
-use crate::net::{Cidr, Family, Link, MAIN_TABLE, Mac, Route, RouteProtocol, Scope};
+use crate::net::{
+    Cidr, Family, Link, MAIN_TABLE, Mac, POLICY_PROTOCOL, Route, RouteProtocol, Scope,
+};
 
 impl Netlink {
     /// Unicast routes of the main table, both families, in normal form. Multipath routes are
@@ -27,8 +29,22 @@ impl Netlink {
         self.routes_of(&links)
     }
 
+    /// Routes of ours in other tables, see [`POLICY_PROTOCOL`].
+    pub fn policy_routes_of(&mut self, links: &[Link]) -> Result<Vec<Route>, Error> {
+        let mut routes = self.all_routes(links)?;
+        let ours = RouteProtocol::Other(POLICY_PROTOCOL);
+        routes.retain(|r| r.protocol == ours && r.table != MAIN_TABLE);
+        Ok(routes)
+    }
+
     /// The same, with the names of links dumped before.
     pub fn routes_of(&mut self, links: &[Link]) -> Result<Vec<Route>, Error> {
+        let mut routes = self.all_routes(links)?;
+        routes.retain(|r| r.table == MAIN_TABLE);
+        Ok(routes)
+    }
+
+    fn all_routes(&mut self, links: &[Link]) -> Result<Vec<Route>, Error> {
         let mut routes = Vec::new();
         for family in Family::BOTH {
             let mut message = RouteMessage::default();
@@ -170,5 +186,5 @@ fn parse_route(row: RouteNetlinkMessage, family: Family, links: &[Link]) -> Opti
         table,
         on_link: header.flags.contains(RouteFlags::Onlink),
     };
-    (table == MAIN_TABLE).then(|| route.normalized())
+    Some(route.normalized())
 }

@@ -92,6 +92,18 @@ pub enum RouteProtocol {
 /// Number of the main routing table.
 pub const MAIN_TABLE: u32 = 254;
 
+/// Protocol of rules and routes that the agent makes beside the main table. None of
+/// /etc/iproute2/rt_protos has this number.
+pub const POLICY_PROTOCOL: u8 = 147;
+
+/// `ip rule add from <source> lookup <table> priority <priority>`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PolicyRule {
+    pub source: Cidr,
+    pub priority: u32,
+    pub table: u32,
+}
+
 /// A unicast route. `destination` has its host bits cleared.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Route {

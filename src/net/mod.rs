@@ -14,8 +14,8 @@ mod range;
 pub use address::{Cidr, Family, NetError, ip_from_number, ip_number, parse_ip};
 pub use dual::DualStack;
 pub use link::{
-    AddressState, Dad, Link, LinkAddress, LinkChange, LinkState, MAIN_TABLE, Place, Route,
-    RouteProtocol, Scope, VethPair,
+    AddressState, Dad, Link, LinkAddress, LinkChange, LinkState, MAIN_TABLE, POLICY_PROTOCOL,
+    Place, PolicyRule, Route, RouteProtocol, Scope, VethPair,
 };
 pub use mac::Mac;
 pub use matching::{Expression, address_set_name, field, port_group_name};

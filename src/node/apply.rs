@@ -149,6 +149,8 @@ impl Executor {
             HostOp::RemoveRoute { place, route } => {
                 gone_is_fine(place, sockets.of(place).and_then(|s| s.remove_route(route)))
             }
+            HostOp::AddRule(rule) => sockets.of(&Place::Host)?.add_rule(rule),
+            HostOp::RemoveRule(rule) => sockets.of(&Place::Host)?.remove_rule(rule),
             HostOp::WriteSysctl { name, value } => sysctl::write(name, value),
             HostOp::RestoreIpsets(batch) => ipset::restore(batch),
             HostOp::RestoreIptables { family, batch } => {
@@ -160,7 +162,10 @@ impl Executor {
             HostOp::SetExternalIds(_)
             | HostOp::SetOvsPort(_)
             | HostOp::SetInterfaceIds { .. }
-            | HostOp::RemoveOvsPort { .. } => Ok(()),
+            | HostOp::RemoveOvsPort { .. }
+            | HostOp::SetShaping { .. }
+            | HostOp::SweepQueues
+            | HostOp::SetMirror(_) => Ok(()),
         }
     }
 }

@@ -98,6 +98,9 @@ pub fn observe_host(
     firewall: &Firewall,
 ) -> Result<Observed, kernel::Error> {
     let kernel = dump(&Place::Host)?;
+    let mut socket = Netlink::open(&Place::Host)?;
+    let policy_routes = socket.policy_routes_of(&kernel.links)?;
+    let policy_rules = socket.policy_rules()?;
     let names: BTreeSet<&str> = kernel.links.iter().map(|l| &*l.name).collect();
     let mut tx_checksum = BTreeMap::new();
     for (name, link) in &wanted.links {
@@ -119,6 +122,8 @@ pub fn observe_host(
         links: kernel.links,
         addresses: kernel.addresses,
         routes: kernel.routes,
+        policy_routes,
+        policy_rules,
         tx_checksum,
         sysctls,
         ipsets: firewall.ipsets.clone(),

@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::ovs_shaping;
 use crate::{
     api::Text,
     host::{Datapath, HostOp, INTEGRATION_BRIDGE, ObservedOvs, OvsPort, OvsPortKind},
@@ -23,8 +24,20 @@ pub const MONITORED: &[(&Table, &[Column])] = &[
         &vswitch::OPEN_VSWITCH,
         &[open_vswitch::BRIDGES, open_vswitch::EXTERNAL_IDS, open_vswitch::OVS_VERSION],
     ),
-    (&vswitch::BRIDGE, &[bridge::NAME, bridge::PORTS, bridge::DATAPATH_TYPE, bridge::EXTERNAL_IDS]),
-    (&vswitch::PORT, &[port::NAME, port::INTERFACES, port::EXTERNAL_IDS]),
+    (
+        &vswitch::BRIDGE,
+        &[
+            bridge::NAME,
+            bridge::PORTS,
+            bridge::DATAPATH_TYPE,
+            bridge::EXTERNAL_IDS,
+            bridge::MIRRORS,
+        ],
+    ),
+    (&vswitch::PORT, &[port::NAME, port::INTERFACES, port::EXTERNAL_IDS, port::QOS]),
+    ovs_shaping::MONITORED[0],
+    ovs_shaping::MONITORED[1],
+    ovs_shaping::MONITORED[2],
     (
         &vswitch::INTERFACE,
         &[
@@ -35,6 +48,8 @@ pub const MONITORED: &[(&Table, &[Column])] = &[
             interface::ERROR,
             interface::MAC,
             interface::MTU_REQUEST,
+            interface::INGRESS_POLICING_RATE,
+            interface::INGRESS_POLICING_BURST,
         ],
     ),
 ];
@@ -60,6 +75,9 @@ pub fn is_ovs(op: &HostOp) -> bool {
             | HostOp::SetOvsPort(_)
             | HostOp::SetInterfaceIds { .. }
             | HostOp::RemoveOvsPort { .. }
+            | HostOp::SetShaping { .. }
+            | HostOp::SweepQueues
+            | HostOp::SetMirror(_)
     )
 }
 
@@ -84,6 +102,13 @@ pub fn plan_transaction<'a>(
                 }
             }
             HostOp::RemoveOvsPort { port, .. } => remove_port(&mut transaction, replica, port),
+            HostOp::SetShaping { port, shaping } => {
+                ovs_shaping::set_shaping(&mut transaction, replica, port, shaping);
+            }
+            HostOp::SweepQueues => ovs_shaping::sweep_queues(&mut transaction, replica),
+            HostOp::SetMirror(mirror) => {
+                ovs_shaping::set_mirror(&mut transaction, replica, mirror);
+            }
             _ => {}
         }
     }
@@ -225,7 +250,7 @@ fn references(row: &Row, column: Column, uuid: Uuid) -> bool {
     row.get(column).is_some_and(|datum| datum.uuids().any(|u| u == uuid))
 }
 
-fn text_map(row: &Row, column: Column) -> BTreeMap<Text, Text> {
+pub(super) fn text_map(row: &Row, column: Column) -> BTreeMap<Text, Text> {
     let Some(Datum::Map(map)) = row.get(column) else { return BTreeMap::new() };
     map.iter()
         .filter_map(|entry| match entry {
@@ -235,7 +260,7 @@ fn text_map(row: &Row, column: Column) -> BTreeMap<Text, Text> {
         .collect()
 }
 
-fn integer(row: &Row, column: Column) -> Option<i64> {
+pub(super) fn integer(row: &Row, column: Column) -> Option<i64> {
     match row.get(column) {
         Some(Datum::Set(set)) => match set.first() {
             Some(Atom::Integer(n)) => Some(*n),
@@ -270,13 +295,23 @@ pub fn observe_ovs(replica: &Replica) -> ObservedOvs {
     let external_ids = root.map(|r| text_map(r, open_vswitch::EXTERNAL_IDS)).unwrap_or_default();
     let bridge_row = replica.by_name(&vswitch::BRIDGE, INTEGRATION_BRIDGE);
     let uuids = bridge_row.and_then(|b| b.get(bridge::PORTS));
-    let ports = uuids
-        .into_iter()
-        .flat_map(Datum::uuids)
-        .filter_map(|uuid| replica.get(&vswitch::PORT, uuid)?.text(port::NAME))
-        .filter_map(|name| Some((name.clone(), observe_port(replica, name)?)))
-        .collect();
-    ObservedOvs { external_ids, ports }
+    let (mut ports, mut shaping) = (BTreeMap::new(), BTreeMap::new());
+    for uuid in uuids.into_iter().flat_map(Datum::uuids) {
+        let Some(port_row) = replica.get(&vswitch::PORT, uuid) else { continue };
+        let Some(name) = port_row.text(port::NAME) else { continue };
+        ports.extend(observe_port(replica, name).map(|seen| (name.clone(), seen)));
+        if let Some(row) = replica.by_name(&vswitch::INTERFACE, name) {
+            let seen = ovs_shaping::observe_shaping(replica, port_row, row);
+            shaping.insert(name.clone(), seen);
+        }
+    }
+    ObservedOvs {
+        external_ids,
+        ports,
+        shaping,
+        stale_queues: ovs_shaping::has_stale_queues(replica),
+        mirror: ovs_shaping::observe_mirror(replica),
+    }
 }
 
 /// Interfaces other than `own` that claim the same logical port.

@@ -7,20 +7,22 @@ use tokio::sync::watch;
 
 use super::{
     apply::Executor,
+    nics::nics,
     observe::{Firewall, KernelDump, dump, interrupted, observe_firewall, observe_host},
-    ovs_rows::{datapath, vendor_bridge_ports},
+    ovs_rows::{datapath, observe_ovs, vendor_bridge_ports},
     resolve::NodeFacts,
     state::{Cluster, State},
     vswitch::Connection,
 };
 use crate::{
     api::{
-        Kind, Map, Node, Subnet, Text,
-        names::{annotation, label},
+        Kind, Map, Node, Pod, PodLife, Subnet, Text,
+        names::{annotation, label, suffix},
     },
     host::{
-        Datapath, Encap, EncapRequest, HostOp, HostState, HostView, NetworkType, SubnetView,
-        choose_encap, desired_host, diff_host, overlay_mtu, parse_join, parse_set_names,
+        Datapath, Encap, EncapRequest, HostOp, HostState, HostView, LocalPod, MirrorScope,
+        MirrorView, NetworkType, ObservedOvs, OvsPortKind, SubnetView, choose_encap, desired_host,
+        diff_host, overlay_mtu, parse_join, parse_set_names,
     },
     kernel::{self, Monitor, within},
     net::{Cidr, DualStack, Place},
@@ -52,6 +54,8 @@ pub struct HostConfig {
     pub vxlan_tx_off: bool,
     pub cluster_router: Text,
     pub service_cidrs: Vec<Cidr>,
+    /// `--mirror-iface`, `--enable-mirror`.
+    pub mirror: (Text, MirrorScope),
 }
 
 /// How the last pass went.
@@ -75,6 +79,8 @@ pub struct HostLoop {
 #[derive(Default)]
 struct Memory {
     encap: Option<Encap>,
+    /// Names of the kernel's links.
+    links: BTreeSet<Text>,
     firewall: Firewall,
     /// What the firewall was read for; another wish makes it be read anew.
     firewall_wanted: Option<crate::host::Firewall>,
@@ -157,6 +163,7 @@ impl HostLoop {
     async fn try_pass(&mut self, cause: Cause) -> Result<bool, String> {
         let kernel = within(Place::Host, || dump(&Place::Host)).await.map_err(text)?;
         let mut problem = self.choose_encap(&kernel).err();
+        self.memory.links = kernel.links.iter().map(|l| l.name.clone()).collect();
         let mut wanted = desired_host(&self.view()?);
         if self.read_firewall(cause, &wanted).await.map_err(text)? {
             // kube-proxy's sets decide rules.
@@ -240,6 +247,7 @@ impl HostLoop {
                 .into_iter()
                 .filter(|name| name.starts_with("KUBE-"))
                 .collect();
+        let ovs = self.executor.vswitch().read(observe_ovs);
         self.cluster.read(|state| {
             let node = state.store.get::<Node>(&config.node);
             let node = node.ok_or_else(|| format!("node {} does not exist", config.node))?;
@@ -250,6 +258,9 @@ impl HostLoop {
                 join: parse_join(&node.annotations).map_err(|invalid| invalid.message)?,
                 cluster_router: config.cluster_router.clone(),
                 subnets: subnets(state),
+                local_pods: local_pods(state),
+                nics: nics(state, &config.node, &ovs.ports),
+                mirror: Some(self.mirror(&ovs)),
                 service_cidrs: config.service_cidrs.clone(),
                 overlay_mtu: mtu.unwrap_or(1400),
                 encap,
@@ -261,6 +272,17 @@ impl HostLoop {
                 kube_proxy_sets,
             })
         })
+    }
+
+    /// An existing link is taken as it is; without one Open vSwitch makes it.
+    fn mirror(&self, ovs: &ObservedOvs) -> MirrorView {
+        let (link, scope) = self.config.mirror.clone();
+        let kind = match ovs.ports.get(&link) {
+            Some(port) => port.kind,
+            None if self.memory.links.contains(&link) => OvsPortKind::System,
+            None => OvsPortKind::Internal,
+        };
+        MirrorView { link, kind, scope }
     }
 
     /// Listing the firewall forks four programs, so it is done for a reason only.
@@ -294,6 +316,31 @@ fn is_true(labels: &Map, key: &str) -> bool {
 fn other_nodes(state: &State, own: &str) -> BTreeSet<IpAddr> {
     let nodes = state.store.iter::<Node>().filter(|n| *n.name != *own);
     nodes.flat_map(|n| n.internal_ips.iter().map(|(_, ip)| *ip).collect::<Vec<_>>()).collect()
+}
+
+/// Addresses of the node's pods in subnets with policy routing. Others do not concern the host.
+fn local_pods(state: &State) -> Vec<LocalPod> {
+    const SUFFIX: &str = ".kubernetes.io/logical_switch";
+    let routed =
+        |name: &Text| state.store.get::<Subnet>(name).is_some_and(|s| s.policy_routing.is_some());
+    if !state.store.iter::<Subnet>().any(|s| s.policy_routing.is_some()) {
+        return Vec::new();
+    }
+    let pods = state.store.iter::<Pod>().filter(|p| !p.host_network && p.life != PodLife::Ended);
+    let mut found: Vec<LocalPod> = pods
+        .flat_map(|pod| {
+            let switches = pod.annotations.iter().filter(|(_, subnet)| routed(subnet));
+            switches.filter_map(|(key, subnet)| {
+                let provider = key.strip_suffix(SUFFIX)?;
+                pod.annotation(provider, suffix::ALLOCATED).filter(|v| &***v == "true")?;
+                let text = pod.annotation(provider, suffix::IP_ADDRESS)?;
+                let addresses = DualStack::parse_addresses(text).ok()?;
+                Some(LocalPod { subnet: subnet.clone(), addresses })
+            })
+        })
+        .collect();
+    found.sort();
+    found
 }
 
 fn subnets(state: &State) -> Vec<SubnetView> {

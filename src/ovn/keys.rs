@@ -1,10 +1,8 @@
 //! Identities of rows that more than one feature refers to, and the names that users see.
 
-use std::collections::BTreeMap;
-
 use crate::{
-    api::{Index, Node, Subnet, Text, dotted},
-    net::Mac,
+    api::{Index, Node, dotted, names},
+    net::{Family, Mac},
     ovsdb::{row::RowKey, schema::nb},
     store::View,
 };
@@ -22,9 +20,14 @@ pub fn node_ports(node: &str) -> RowKey {
     RowKey::new(&nb::PORT_GROUP, "node", node, "ports")
 }
 
-/// Pods of a distributed subnet on a node: `<subnet>.<node>`.
-pub fn subnet_node_ports(subnet: &str, node: &str) -> RowKey {
-    RowKey::new(&nb::PORT_GROUP, "subnet-gateway", subnet, node)
+/// Pods of distributed subnets on a node: `distributed_gw.<node>`.
+pub fn distributed_ports(node: &str) -> RowKey {
+    RowKey::new(&nb::PORT_GROUP, "node-gateway", node, "ports")
+}
+
+/// InternalIPs of all nodes, one family.
+pub fn node_addresses(family: Family) -> RowKey {
+    RowKey::new(&nb::ADDRESS_SET, "global", "", names::node_address_set(family))
 }
 
 /// A stable MAC for something that has no recorded one: derived from its name, so that a rebuilt
@@ -40,56 +43,21 @@ pub fn hash(text: &str) -> u64 {
     digest.iter().take(8).fold(0, |n, b| n << 8 | u64::from(*b))
 }
 
-/// All nodes by dotted name, to see which names of port groups clash.
-pub struct NodeNames<'a>(BTreeMap<String, Vec<&'a Text>>);
-
-impl<'a> NodeNames<'a> {
-    pub fn read(view: &View<'a>) -> Self {
-        let mut names: BTreeMap<String, Vec<&Text>> = BTreeMap::new();
-        for node in view.keys::<Node>(Index::All, "") {
-            names.entry(dotted(node)).or_default().push(node);
-        }
-        NodeNames(names)
-    }
-
-    pub fn iter(&self) -> impl Iterator<Item = &'a Text> {
-        self.0.values().flatten().copied()
-    }
-
-    fn of(&self, dotted: &str) -> &[&'a Text] {
-        self.0.get(dotted).map_or(&[], Vec::as_slice)
-    }
-}
-
-/// Name of the port group of (subnet, node). Dashes become dots, which is not injective: pairs that
-/// would get the same name all get a hash suffix. Were one of them spared, it and the newcomer
-/// would have to swap names, which no order of single transactions allows.
-pub fn subnet_node_group_name(
-    view: &View<'_>,
-    subnet: &str,
-    node: &str,
-    nodes: &NodeNames<'_>,
-) -> String {
-    let name = format!("{}.{}", dotted(subnet), dotted(node));
-    let another_pair = |(dot, _): (usize, &str)| {
-        let others = nodes.of(&name[dot + 1..]);
-        !others.is_empty()
-            && view
-                .keys::<Subnet>(Index::SubnetsByDottedName, &name[..dot])
-                .any(|s| others.iter().any(|n| (&**s, &***n) != (subnet, node)))
-    };
-    // Those names belong to the groups of nodes.
-    if name.starts_with("node.") || name.match_indices('.').any(another_pair) {
-        return format!("{name}.{:08x}", hash(&format!("{subnet}/{node}")) as u32);
-    }
-    name
-}
-
 /// Name of a node's port group, with a hash suffix when another node maps to the same name.
 pub fn node_group_name(view: &View<'_>, node: &str) -> String {
-    let dotted = dotted(node);
-    let name = format!("node.{dotted}");
-    if view.keys::<Node>(Index::NodesByDottedName, &dotted).any(|n| &**n != node) {
+    distinct(view, node, names::node_port_group(node))
+}
+
+/// Name of the group of a node's pods in distributed subnets, the same way.
+pub fn distributed_group_name(view: &View<'_>, node: &str) -> String {
+    distinct(view, node, names::distributed_port_group(node))
+}
+
+/// Dashes become dots, which is not injective: nodes that would share a name all get a suffix.
+/// Were one of them spared, it and the newcomer would have to swap names, which no order of single
+/// transactions allows.
+fn distinct(view: &View<'_>, node: &str, name: String) -> String {
+    if view.keys::<Node>(Index::NodesByDottedName, &dotted(node)).any(|n| &**n != node) {
         return format!("{name}.{:08x}", hash(node) as u32);
     }
     name

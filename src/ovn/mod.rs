@@ -4,6 +4,7 @@ mod global;
 pub mod keys;
 mod namespace;
 mod node;
+mod node_gateway;
 pub mod placement;
 mod pod;
 mod policy;
@@ -24,6 +25,7 @@ pub static FEATURES: &[Feature] = &[
     Feature { name: "subnet-gateway", owner: Kind::Subnet, desired: subnet_gateway::desired },
     Feature { name: "subnet-acl", owner: Kind::Subnet, desired: subnet_acl::desired },
     Feature { name: "node", owner: Kind::Node, desired: node::desired },
+    Feature { name: "node-gateway", owner: Kind::Node, desired: node_gateway::desired },
     Feature { name: "namespace", owner: Kind::Namespace, desired: namespace::desired },
     Feature { name: "pod", owner: Kind::Pod, desired: pod::desired },
 ];

@@ -33,6 +33,11 @@ pub fn desired(view: &View<'_>, name: &str) -> Output {
             .contributed(nb::port_group::PORTS)
             .fact(),
     );
+    output.facts.extend(node.internal_ips.iter().map(|(family, ip)| Fact::Member {
+        row: keys::node_addresses(family),
+        column: nb::address_set::ADDRESSES,
+        element: Element::Atom(ip.to_string().into()),
+    }));
     output.problems.extend(address_conflicts(view, settings, node));
     let (Some(ip), Some(join)) =
         (view.get::<Ip>(&format!("node-{name}")), view.get::<Subnet>(&settings.node_switch))

@@ -166,7 +166,7 @@ fn memberships(
     // A port whose families all have a gateway of their own does not follow the subnet's policy.
     let follows = ip.addresses.families().any(|f| gateways.get(f).is_none());
     if subnet.gateway_type == Some(GatewayType::Distributed) && follows {
-        groups.push(keys::subnet_node_ports(&subnet.name, node));
+        groups.push(keys::distributed_ports(node));
     }
     facts.extend(groups.into_iter().map(|row| Fact::Member {
         row,

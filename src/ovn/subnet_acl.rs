@@ -1,7 +1,7 @@
 //! Private subnets: ACLs on the switch, tier 2.
 
 use crate::{
-    api::{Node, Settings, Subnet},
+    api::{Settings, Subnet, names},
     net::{Cidr, field},
     ovsdb::{
         row::{Element, Fact, RowBuilder, RowKey},
@@ -33,15 +33,8 @@ pub fn desired(view: &View<'_>, name: &str) -> Output {
         }
         // Nodes reach their pods (probes) whatever the subnet says. They come with their own
         // address, which upstream left out, or with that of their join port.
-        let nodes: Vec<String> = view
-            .all::<Node>()
-            .into_iter()
-            .filter_map(|node| node.internal_ips.get(family).map(ToString::to_string))
-            .collect();
-        if !nodes.is_empty() {
-            let any = format!("{src} == {{{}}}", nodes.join(", "));
-            facts.extend(acl(subnet, 3000, any, "allow-related"));
-        }
+        let nodes = format!("{src} == ${}", names::node_address_set(family));
+        facts.extend(acl(subnet, 3000, nodes, "allow-related"));
         let join = view.get::<Subnet>(&settings.node_switch);
         if let Some(join) = join.and_then(|j| j.cidrs.get(family)) {
             facts.extend(acl(subnet, 3000, format!("{src} == {join}"), "allow-related"));

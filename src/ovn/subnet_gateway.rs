@@ -1,21 +1,20 @@
-//! The way out of a subnet of the default VPC: distributed (each node for its own pods) or
-//! centralized (chosen nodes for all).
+//! The way out of a centralized subnet of the default VPC: chosen nodes for all its pods. That of
+//! distributed subnets belongs to the nodes, see `node_gateway`.
 
 use std::net::IpAddr;
 
 use crate::{
     api::{Gateway, GatewayType, Ip, Kind, Settings, Subnet, Text},
-    net::{Family, address_set_name, field},
+    net::{Family, field},
     ovsdb::{
-        row::{Fact, RowBuilder, RowKey},
+        row::{Fact, RowKey},
         schema::nb,
     },
     store::{Output, Problem, View},
 };
 
 use super::{
-    VENDOR,
-    keys::{self, NodeNames},
+    keys,
     policy::{Action, Policy, priority},
     validity::valid_subnet,
 };
@@ -33,59 +32,14 @@ pub fn desired(view: &View<'_>, name: &str) -> Output {
         return Output::default();
     }
     match subnet.gateway_type {
-        Some(GatewayType::Distributed) => distributed(view, subnet),
         Some(GatewayType::Centralized) => centralized(view, subnet),
-        None => Output::default(),
+        Some(GatewayType::Distributed) | None => Output::default(),
     }
 }
 
 /// The join address of a node, once it is recorded.
 fn join_address(view: &View<'_>, node: &str, family: Family) -> Option<IpAddr> {
     view.get::<Ip>(&format!("node-{node}"))?.addresses.get(family).copied()
-}
-
-/// Per node: a port group of the subnet's pods there, and a policy that sends them to that node.
-fn distributed(view: &View<'_>, subnet: &Subnet) -> Output {
-    let nodes = NodeNames::read(view);
-    let router = keys::router(&subnet.vpc);
-    let mut output = Output::default();
-    for node in nodes.iter() {
-        let key = keys::subnet_node_ports(&subnet.name, node);
-        let group = keys::subnet_node_group_name(view, &subnet.name, node, &nodes);
-        let ids = [
-            ("subnet", subnet.name.to_string()),
-            ("node", node.to_string()),
-            ("np", format!("{}/{node}", subnet.name)),
-            (VENDOR.0, VENDOR.1.to_owned()),
-        ];
-        output.facts.push(
-            RowBuilder::new(&key)
-                .set(nb::port_group::NAME, group.as_str())
-                .map(nb::port_group::EXTERNAL_IDS, ids)
-                .contributed(nb::port_group::PORTS)
-                .fact(),
-        );
-        for family in subnet.cidrs.families() {
-            let Some(hop) = join_address(view, node, family) else { continue };
-            let set = address_set_name(&group, family);
-            let id = format!("distributed/{node}/{}", family.digit());
-            output.facts.extend(
-                Policy {
-                    key: policy_key(subnet, &id),
-                    router: &router,
-                    priority: priority::GATEWAY,
-                    matching: format!("{} == ${set}", field(family, "src")),
-                    action: Action::Reroute(vec![hop]),
-                    external_ids: vec![
-                        ("subnet".into(), subnet.name.to_string()),
-                        ("node".into(), node.to_string()),
-                    ],
-                }
-                .facts(),
-            );
-        }
-    }
-    output
 }
 
 fn policy_key(subnet: &Subnet, id: &str) -> RowKey {

@@ -27,6 +27,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "net",
             "api",
             "ipam",
+            "kernel",
             "ovn",
             "plan",
             "store",

@@ -58,6 +58,8 @@ fn applied(wanted: &HostState) -> Observed {
         links: vec![link(2, "eth0"), ovn0],
         addresses,
         routes: wanted.routes.clone().unwrap(),
+        policy_routes: vec![],
+        policy_rules: vec![],
         tx_checksum: BTreeMap::new(),
         sysctls: wanted.sysctls.clone(),
         ipsets: Some(sets.into()),
@@ -65,6 +67,7 @@ fn applied(wanted: &HostState) -> Observed {
         ovs: kube_ovn::host::ObservedOvs {
             external_ids: wanted.external_ids.clone(),
             ports: wanted.ports.iter().map(|p| (p.name.clone(), p.clone())).collect(),
+            ..Default::default()
         },
     }
 }

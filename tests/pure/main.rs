@@ -8,6 +8,7 @@ mod cni_rows;
 mod commit;
 mod crds;
 mod engine;
+mod gateways;
 mod host;
 mod host_attach;
 mod host_firewall;
@@ -32,6 +33,7 @@ mod architecture;
 mod publish;
 mod publish_write;
 mod serve;
+mod shaping;
 mod source;
 #[path = "../support/mod.rs"]
 mod support;

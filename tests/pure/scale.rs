@@ -2,7 +2,12 @@
 
 use std::{sync::Arc, time::Instant};
 
-use kube_ovn::{api::Kind, plan::diff, store::Stored};
+use kube_ovn::{
+    api::{Gateway, Kind, NamedGateway},
+    ovsdb::schema::{Table, nb},
+    plan::diff,
+    store::Stored,
+};
 
 use crate::support::{
     cluster::{Cluster, Cost, full_batch},
@@ -65,8 +70,14 @@ fn measure(size: &Size) {
         objects(size).into_iter().flat_map(|o| cluster.store.upsert(o)).collect()
     });
     let cost = timed("full compute", || cluster.refresh(&reads, kube_ovn::plan::Cause::Changed));
-    // Settings, Vpc; three features of each subnet and the join subnet; nodes; namespace; pods.
-    assert_eq!(cost.owners, 2 + 3 * (size.subnets + 1) + size.nodes + 1 + size.pods);
+    // Settings, Vpc; three features of each subnet and the join subnet; two of nodes; namespace;
+    // pods.
+    assert_eq!(cost.owners, 2 + 3 * (size.subnets + 1) + 2 * size.nodes + 1 + size.pods);
+    // Two policies per node (its address, its pods) and one per subnet: never nodes x subnets.
+    let rows =
+        |table: &Table| cluster.engine.desired().rows().filter(|k| *k.table == *table).count();
+    assert_eq!(rows(&nb::LOGICAL_ROUTER_POLICY), 2 * size.nodes + size.subnets + 1);
+    assert_eq!(rows(&nb::PORT_GROUP), 2 * size.nodes);
     let replica = cluster.nb.replica();
     let batch = cluster.pending.take(usize::MAX, |_| false);
     let plan = timed("first diff", || diff::plan(cluster.engine.desired(), &replica, &batch));
@@ -108,18 +119,27 @@ fn measure(size: &Size) {
         changed.ready = false;
         one(&mut cluster, "a node stops being ready", vec![shared(changed)])
     };
-    // The node, and the private subnet that admits it.
     assert_eq!((ready.owners, ready.operations), (2, 0));
     let node_cost = one(
         &mut cluster,
         "one new node",
         vec![shared(node("node-x", "172.18.9.9")), shared(node_ip("node-x", "100.64.9.9"))],
     );
-    // The gateways of all distributed subnets lead to it, the private subnet admits it.
-    assert_eq!(node_cost.owners, 1 + size.subnets + 1 + 1);
-    // Per subnet a group and a policy; node group, port, policy; router, join switch; its ACL in
-    // its switch.
-    assert_eq!(node_cost.operations, 2 * (size.subnets + 1) + 5 + 2);
+    // Its two features: no subnet runs again.
+    assert_eq!(node_cost.owners, 2);
+    // Two groups, two policies, a port; router, join switch, the set of node addresses.
+    assert_eq!(node_cost.operations, 2 + 2 + 1 + 3);
+    let mut central = subnet(&subnet_name(1), "10.17.0.0/16");
+    central.gateway_type = Some(kube_ovn::api::GatewayType::Centralized);
+    central.gateway_nodes = vec![NamedGateway { node: "node-0".into(), egress: None }];
+    let choice = Gateway { subnet: central.name.clone(), active: vec!["node-0".into()] };
+    let in_subnet = (0..size.pods).filter(|n| n % size.subnets == 1).count();
+    let switched =
+        one(&mut cluster, "a subnet becomes centralized", vec![shared(central), shared(choice)]);
+    // Its three features and its own pods.
+    assert_eq!(switched.owners, 3 + in_subnet);
+    // A policy in the router; each pod leaves the group of its node.
+    assert_eq!(switched.touches, 2 + in_subnet);
     timed("oracle", || cluster.check_oracle());
     timed("one pod goes", || {
         let reads = cluster.store.remove(Kind::Pod, "default/pod-0");
@@ -135,5 +155,5 @@ fn ten_thousand_pods_on_a_hundred_nodes() {
 
 #[test]
 fn ten_thousand_pods_on_a_thousand_nodes() {
-    measure(&Size { nodes: 1_000, subnets: 20, pods: 10_000 });
+    measure(&Size { nodes: 1_000, subnets: 200, pods: 10_000 });
 }

@@ -434,6 +434,7 @@ features! {
     vpc "vpc"
     subnet "subnet"
     subnet_gateway "subnet-gateway"
+    node_gateway "node-gateway"
     subnet_acl "subnet-acl"
     node "node"
     namespace "namespace"

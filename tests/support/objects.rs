@@ -57,6 +57,7 @@ pub fn subnet(name: &str, cidr: &str) -> Subnet {
         gateway_nodes: vec![],
         enable_ecmp: false,
         nat_outgoing: true,
+        nat_rules: vec![],
         private: false,
         allow_subnets: vec![],
         vlan: None,

@@ -7,6 +7,7 @@ use crate::api::{
 use super::{
     defaulted_subnet_spec, filled,
     findings::{Findings, reason},
+    nat_policy::rule_ids,
     subnet_rules as rules, text, texts,
 };
 
@@ -43,6 +44,7 @@ pub fn parse_subnet(raw: &crd::Subnet, settings: &Settings) -> Result<Subnet, Ve
         gateway_nodes,
         enable_ecmp: spec.enable_ecmp,
         nat_outgoing: spec.nat_outgoing,
+        nat_rules: rule_ids(&name, &spec),
         private: spec.private,
         allow_subnets,
         vlan: filled(&spec.vlan),

@@ -196,6 +196,14 @@ pub fn egress_gateways(
     if spec.nat_outgoing {
         found.refuse(field, value, "excludes spec.natOutgoing; turn natOutgoing off");
     }
+    for (field, number) in [
+        ("spec.policyRoutingTableID", spec.policy_routing_table_id),
+        ("spec.policyRoutingPriority", spec.policy_routing_priority),
+    ] {
+        if number == 0 {
+            found.refuse(field, number, "must be given with spec.externalEgressGateway");
+        }
+    }
     let mut ips = Vec::new();
     for item in value.split(',') {
         let Some(ip) = address(found, field, item.trim()) else { continue };

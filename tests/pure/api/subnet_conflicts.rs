@@ -65,6 +65,7 @@ fn routing_tables_are_shared_by_all() {
         let mut raw = subnet(name, cidr);
         raw.spec.external_egress_gateway = "10.9.0.1".into();
         raw.spec.policy_routing_table_id = 1000;
+        raw.spec.policy_routing_priority = 500;
         Subnet { created, ..parse_subnet(&raw, &settings()).unwrap() }
     };
     let (old, young) = (raw("a", "10.16.0.0/16", 1), raw("b", "10.17.0.0/16", 2));
