@@ -76,20 +76,49 @@ pub enum Element {
 /// A column value as a feature writes it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Value {
-    Set(BTreeSet<Element>),
-    Map(BTreeMap<Atom, Atom>),
+    /// Ordered, without doubles.
+    Set(Box<[Element]>),
+    /// Ordered by key.
+    Map(Box<[(Atom, Atom)]>),
     /// The column is the union of the [`Fact::Member`]s (set) or [`Fact::Entry`]s (map) of all
     /// owners; what nobody contributes is removed.
     Contributed,
     /// Of a map: these entries are enforced, all other keys belong to somebody else.
-    Merged(BTreeMap<Atom, Atom>),
+    Merged(Box<[(Atom, Atom)]>),
+}
+
+impl Value {
+    pub fn set(elements: impl IntoIterator<Item = Element>) -> Self {
+        Value::Set(elements.into_iter().collect::<BTreeSet<_>>().into_iter().collect())
+    }
+}
+
+/// The columns of a row fact, ordered. Slices, not trees: there are ten thousand of these, of a
+/// few small columns each.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Columns(Box<[(Column, Value)]>);
+
+impl Columns {
+    pub fn get(&self, column: Column) -> Option<&Value> {
+        self.iter().find(|(c, _)| **c == column).map(|(_, value)| value)
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = (&Column, &Value)> {
+        self.0.iter().map(|(column, value)| (column, value))
+    }
+}
+
+impl FromIterator<(Column, Value)> for Columns {
+    fn from_iter<I: IntoIterator<Item = (Column, Value)>>(all: I) -> Self {
+        Columns(all.into_iter().collect::<BTreeMap<_, _>>().into_iter().collect())
+    }
 }
 
 /// One thing that must be true.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Fact {
     /// The row exists and has these columns; columns not named are nobody's business.
-    Row { key: RowKey, columns: BTreeMap<Column, Value> },
+    Row { key: RowKey, columns: Arc<Columns> },
     /// `element` is in the set column of another row.
     Member { row: RowKey, column: Column, element: Element },
     /// `key=value` is in the map column of another row.
@@ -133,7 +162,7 @@ impl RowBuilder {
     /// A set of literals or references.
     #[must_use]
     pub fn elements(mut self, column: Column, all: impl IntoIterator<Item = Element>) -> Self {
-        self.columns.insert(column, Value::Set(all.into_iter().collect()));
+        self.columns.insert(column, Value::set(all));
         self
     }
 
@@ -144,8 +173,7 @@ impl RowBuilder {
         column: Column,
         entries: impl IntoIterator<Item = (K, V)>,
     ) -> Self {
-        let entries = entries.into_iter().map(|(k, v)| (k.into(), v.into())).collect();
-        self.columns.insert(column, Value::Map(entries));
+        self.columns.insert(column, Value::Map(ordered(entries)));
         self
     }
 
@@ -156,8 +184,7 @@ impl RowBuilder {
         column: Column,
         entries: impl IntoIterator<Item = (K, V)>,
     ) -> Self {
-        let entries = entries.into_iter().map(|(k, v)| (k.into(), v.into())).collect();
-        self.columns.insert(column, Value::Merged(entries));
+        self.columns.insert(column, Value::Merged(ordered(entries)));
         self
     }
 
@@ -169,6 +196,15 @@ impl RowBuilder {
     }
 
     pub fn fact(self) -> Fact {
-        Fact::Row { key: self.key, columns: self.columns }
+        Fact::Row { key: self.key, columns: Arc::new(self.columns.into_iter().collect()) }
     }
+}
+
+/// Entries by key; of two with one key the last counts.
+fn ordered<K: Into<Atom>, V: Into<Atom>>(
+    entries: impl IntoIterator<Item = (K, V)>,
+) -> Box<[(Atom, Atom)]> {
+    let all: BTreeMap<Atom, Atom> =
+        entries.into_iter().map(|(k, v)| (k.into(), v.into())).collect();
+    all.into_iter().collect()
 }

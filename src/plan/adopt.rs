@@ -18,7 +18,7 @@ pub fn find<'r>(desired: &Desired, replica: &'r Replica, key: &RowKey) -> Option
         return Some(row);
     }
     let name = key.table.column("name")?;
-    let Some(Value::Set(wanted)) = desired.row(key)?.get(&name) else { return None };
+    let Some(Value::Set(wanted)) = desired.row(key)?.get(name) else { return None };
     let Some(Element::Atom(Atom::Text(text))) = wanted.first() else { return None };
     // An ACL name is a label for logs, not an identity.
     if key.table.name == "ACL" || text.is_empty() {

@@ -1,13 +1,18 @@
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
 
 use crate::{
     ovsdb::{
         datum::Atom,
-        row::{Element, Fact, RowKey, Value},
+        row::{Columns, Element, Fact, RowKey, Value},
         schema::Column,
     },
     store::Owner,
 };
+
+use super::claims::Claims;
 
 /// A place in the database whose wanted content may have changed.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -28,33 +33,31 @@ impl Touch {
     }
 }
 
-type Columns = BTreeMap<Column, Value>;
-
 /// Contributions to one column of one row; every claim keeps its owners so that two owners of the
 /// same element do not take it from each other.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Contribution {
-    Members(BTreeMap<Element, BTreeSet<Owner>>),
-    Entries(BTreeMap<Atom, BTreeMap<Owner, Atom>>),
+    Members(BTreeMap<Element, Claims<()>>),
+    Entries(BTreeMap<Atom, Claims<Atom>>),
 }
 
 /// The sum of all facts, addressable by row.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Desired {
     /// Claims per row, by owner: the lowest owner wins, the others are reported by the oracle.
-    rows: HashMap<RowKey, BTreeMap<Owner, Columns>>,
+    rows: HashMap<RowKey, Claims<Arc<Columns>>>,
     contributions: HashMap<RowKey, BTreeMap<Column, Contribution>>,
 }
 
 impl Desired {
     /// Columns that the row must have; `None` when it must not exist.
     pub fn row(&self, key: &RowKey) -> Option<&Columns> {
-        self.rows.get(key)?.values().next()
+        self.rows.get(key)?.first().map(|columns| &**columns)
     }
 
     /// Who asked for the row.
     pub fn owners(&self, key: &RowKey) -> impl Iterator<Item = &Owner> {
-        self.rows.get(key).into_iter().flat_map(|claims| claims.keys())
+        self.rows.get(key).into_iter().flat_map(Claims::owners)
     }
 
     pub fn rows(&self) -> impl Iterator<Item = &RowKey> {
@@ -87,7 +90,7 @@ impl Desired {
     /// The wanted value of a map key; the lowest owner wins.
     pub fn entry(&self, key: &RowKey, column: Column, name: &Atom) -> Option<&Atom> {
         match self.contribution(key, column)? {
-            Contribution::Entries(all) => all.get(name)?.values().next(),
+            Contribution::Entries(all) => all.get(name)?.first(),
             Contribution::Members(_) => None,
         }
     }
@@ -95,18 +98,18 @@ impl Desired {
     pub fn insert(&mut self, owner: &Owner, fact: &Fact) {
         match fact {
             Fact::Row { key, columns } => {
-                self.rows.entry(key.clone()).or_default().insert(owner.clone(), columns.clone());
+                self.rows.entry(key.clone()).or_default().insert(owner, columns.clone());
             }
             Fact::Member { row, column, element } => {
                 let slot = self.slot(row, *column, Contribution::Members(BTreeMap::new()));
                 if let Contribution::Members(all) = slot {
-                    all.entry(element.clone()).or_default().insert(owner.clone());
+                    all.entry(element.clone()).or_default().insert(owner, ());
                 }
             }
             Fact::Entry { row, column, key, value } => {
                 let slot = self.slot(row, *column, Contribution::Entries(BTreeMap::new()));
                 if let Contribution::Entries(all) = slot {
-                    all.entry(key.clone()).or_default().insert(owner.clone(), value.clone());
+                    all.entry(key.clone()).or_default().insert(owner, value.clone());
                 }
             }
         }
@@ -188,24 +191,29 @@ pub fn touch_of(fact: &Fact) -> Touch {
 pub fn normalized(facts: Vec<Fact>) -> Vec<Fact> {
     let mut all = Vec::with_capacity(facts.len());
     for fact in facts {
-        let Fact::Row { key, columns } = fact else {
+        let Fact::Row { key, columns } = &fact else {
             all.push(fact);
             continue;
         };
-        let mut kept = BTreeMap::new();
-        for (column, value) in columns {
+        if !columns.iter().any(|(_, value)| matches!(value, Value::Merged(_))) {
+            all.push(fact);
+            continue;
+        }
+        let mut kept = Vec::new();
+        for (column, value) in columns.iter() {
             if let Value::Merged(entries) = value {
-                all.extend(entries.into_iter().map(|(name, value)| Fact::Entry {
+                all.extend(entries.iter().map(|(name, value)| Fact::Entry {
                     row: key.clone(),
-                    column,
-                    key: name,
-                    value,
+                    column: *column,
+                    key: name.clone(),
+                    value: value.clone(),
                 }));
             } else {
-                kept.insert(column, value);
+                kept.push((*column, value.clone()));
             }
         }
-        all.push(Fact::Row { key, columns: kept });
+        all.push(Fact::Row { key: key.clone(), columns: Arc::new(kept.into_iter().collect()) });
     }
+    all.shrink_to_fit();
     all
 }

@@ -6,7 +6,7 @@ use crate::{
     ovsdb::{
         datum::{Atom, Datum, Uuid},
         replica::{Replica, Row},
-        row::{Element, ID_KEY, RowKey, Value},
+        row::{Columns, Element, ID_KEY, RowKey, Value},
         schema::{Column, Strength},
         transaction::{Cell, Item, Mutation, NamedUuid, Operation, Target, Transaction},
     },
@@ -164,7 +164,7 @@ impl<'a> Differ<'a> {
     }
 
     fn elements_of(&self, key: &RowKey) -> Vec<(Column, Element)> {
-        let columns = self.desired.row(key).into_iter().flatten();
+        let columns = self.desired.row(key).into_iter().flat_map(Columns::iter);
         columns
             .filter_map(|(column, value)| match value {
                 Value::Set(all) => Some(all.iter().map(|e| (*column, e.clone()))),
@@ -213,7 +213,7 @@ impl<'a> Differ<'a> {
             self.edit(key, uuid).delete_row = true;
         }
         let mut complete = true;
-        for (column, value) in columns {
+        for (column, value) in columns.iter() {
             complete &= self.compare(key, row, *column, value);
         }
         complete
@@ -389,7 +389,7 @@ impl<'a> Differ<'a> {
 
     fn insert_row(&mut self, key: &RowKey) -> BTreeMap<Column, Cell> {
         let mut cells: BTreeMap<Column, Cell> = BTreeMap::new();
-        let columns = self.desired.row(key).into_iter().flatten();
+        let columns = self.desired.row(key).into_iter().flat_map(Columns::iter);
         for (column, value) in columns {
             let cell = match value {
                 Value::Set(all) => Cell::Set(all.iter().filter_map(|e| self.item(e)).collect()),
@@ -403,16 +403,14 @@ impl<'a> Differ<'a> {
                 Contribution::Members(all) => {
                     Cell::Set(all.keys().filter_map(|e| self.item(e)).collect())
                 }
-                Contribution::Entries(all) => Cell::map(
-                    all.iter().filter_map(|(k, c)| Some((k.clone(), c.values().next()?.clone()))),
-                ),
+                Contribution::Entries(all) => {
+                    Cell::map(all.iter().filter_map(|(k, c)| Some((k.clone(), c.first()?.clone()))))
+                }
             };
             cells.insert(column, cell);
         }
         if let Some(ids) = key.table.column("external_ids") {
-            cells
-                .entry(ids)
-                .or_insert_with(|| Cell::map(with_identity(key, ids, &BTreeMap::new())));
+            cells.entry(ids).or_insert_with(|| Cell::map(with_identity(key, ids, &[])));
         }
         cells
     }
@@ -474,12 +472,8 @@ fn anchors(column: Column) -> bool {
 }
 
 /// `external_ids` of a row of ours always carries the identity.
-fn with_identity(
-    key: &RowKey,
-    column: Column,
-    wanted: &BTreeMap<Atom, Atom>,
-) -> BTreeMap<Atom, Atom> {
-    let mut wanted = wanted.clone();
+fn with_identity(key: &RowKey, column: Column, wanted: &[(Atom, Atom)]) -> BTreeMap<Atom, Atom> {
+    let mut wanted: BTreeMap<Atom, Atom> = wanted.iter().cloned().collect();
     if column.name() == "external_ids" && !key.is_singleton() {
         wanted.insert(ID_KEY.into(), Atom::Text(key.id.clone()));
     }

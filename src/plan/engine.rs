@@ -23,7 +23,8 @@ pub struct Derived {
     pub facts: Vec<Fact>,
     pub problems: Vec<Problem>,
     pub wanted: Vec<Wanted>,
-    reads: BTreeSet<Read>,
+    /// Ordered.
+    reads: Box<[Read]>,
 }
 
 /// What a refresh changed.
@@ -43,7 +44,7 @@ pub struct Engine {
     features: &'static [Feature],
     by_kind: BTreeMap<Kind, Vec<usize>>,
     derived: HashMap<Owner, Derived>,
-    readers: HashMap<Read, BTreeSet<Owner>>,
+    readers: HashMap<Read, Readers>,
     desired: Desired,
     runs: u64,
 }
@@ -115,7 +116,7 @@ impl Engine {
                     mark(Owner { feature, kind: *kind, key: key.clone() }, cause);
                 }
             }
-            for owner in self.readers.get(read).into_iter().flatten() {
+            for owner in self.readers.get(read).into_iter().flat_map(Readers::iter) {
                 mark(owner.clone(), cause);
             }
         }
@@ -137,7 +138,8 @@ impl Engine {
             let view = View::new(store);
             let Output { facts, mut problems, wanted } = (feature.desired)(&view, &owner.key);
             problems.sort();
-            Some(Derived { facts: normalized(facts), problems, wanted, reads: view.into_reads() })
+            let reads = view.into_reads().into_iter().collect();
+            Some(Derived { facts: normalized(facts), problems, wanted, reads })
         } else {
             None
         };
@@ -152,16 +154,20 @@ impl Engine {
         let gone = new.is_none();
         let old = old.unwrap_or_default();
         let new = new.unwrap_or_default();
-        for read in old.reads.difference(&new.reads) {
-            if let Some(owners) = self.readers.get_mut(read) {
-                owners.remove(&owner);
-                if owners.is_empty() {
-                    self.readers.remove(read);
-                }
+        for read in missing_in(&old.reads, &new.reads) {
+            if let Some(owners) = self.readers.get_mut(read)
+                && owners.remove(&owner) == Left::Nobody
+            {
+                self.readers.remove(read);
             }
         }
-        for read in new.reads.difference(&old.reads) {
-            self.readers.entry(read.clone()).or_default().insert(owner.clone());
+        for read in missing_in(&new.reads, &old.reads) {
+            match self.readers.get_mut(read) {
+                Some(owners) => owners.insert(owner.clone()),
+                None => {
+                    self.readers.insert(read.clone(), Readers::One(owner.clone()));
+                }
+            }
         }
         let touches = self.exchange_facts(&owner, &old.facts, &new.facts);
         if !touches.is_empty() {
@@ -224,6 +230,57 @@ impl Engine {
             .iter()
             .filter(move |(o, _)| o.kind == kind && o.key == *key)
             .flat_map(|(_, d)| &d.facts)
+    }
+}
+
+/// Those of `all` that `other` lacks; both ordered.
+fn missing_in<'a>(all: &'a [Read], other: &'a [Read]) -> impl Iterator<Item = &'a Read> {
+    all.iter().filter(|read| other.binary_search(read).is_err())
+}
+
+/// Owners that read one thing. Most objects have a single reader, some (Settings) have all.
+#[derive(Debug)]
+enum Readers {
+    One(Owner),
+    Many(BTreeSet<Owner>),
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Left {
+    Nobody,
+    Somebody,
+}
+
+impl Readers {
+    fn iter(&self) -> impl Iterator<Item = &Owner> {
+        let (one, many) = match self {
+            Readers::One(owner) => (Some(owner), None),
+            Readers::Many(owners) => (None, Some(owners)),
+        };
+        one.into_iter().chain(many.into_iter().flatten())
+    }
+
+    fn insert(&mut self, owner: Owner) {
+        match self {
+            Readers::One(only) if *only == owner => {}
+            Readers::One(only) => {
+                *self = Readers::Many(BTreeSet::from([only.clone(), owner]));
+            }
+            Readers::Many(owners) => {
+                owners.insert(owner);
+            }
+        }
+    }
+
+    fn remove(&mut self, owner: &Owner) -> Left {
+        let empty = match self {
+            Readers::One(only) => only == owner,
+            Readers::Many(owners) => {
+                owners.remove(owner);
+                owners.is_empty()
+            }
+        };
+        if empty { Left::Nobody } else { Left::Somebody }
     }
 }
 

@@ -19,12 +19,12 @@ pub fn explain_row(desired: &Desired, row: &RowKey) -> Option<Explanation> {
         match contribution {
             Contribution::Members(all) => {
                 contributions.extend(all.iter().map(|(element, owners)| {
-                    (column.name(), format!("{element:?}"), owners.iter().cloned().collect())
+                    (column.name(), format!("{element:?}"), owners.owners().cloned().collect())
                 }));
             }
             Contribution::Entries(all) => {
                 contributions.extend(all.iter().map(|(key, owners)| {
-                    (column.name(), format!("{key:?}"), owners.keys().cloned().collect())
+                    (column.name(), format!("{key:?}"), owners.owners().cloned().collect())
                 }));
             }
         }

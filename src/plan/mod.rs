@@ -6,6 +6,7 @@
 //! ```
 
 mod adopt;
+mod claims;
 mod desired;
 pub mod diff;
 mod engine;
