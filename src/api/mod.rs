@@ -4,6 +4,8 @@ pub mod crd;
 pub mod names;
 mod object;
 pub mod parse;
+mod security;
 pub mod selectors;
 
 pub use object::*;
+pub use security::*;

@@ -6,6 +6,7 @@
 
 use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
+use super::SubnetAcl;
 use crate::net::{Cidr, DualStack, IpRange, Mac};
 
 pub type Text = Arc<str>;
@@ -22,12 +23,13 @@ pub enum Kind {
     Node,
     Namespace,
     Pod,
+    SecurityGroup,
     Chassis,
     Gateway,
 }
 
 impl Kind {
-    pub const ALL: [Kind; 10] = [
+    pub const ALL: [Kind; 11] = [
         Kind::Settings,
         Kind::Vpc,
         Kind::Subnet,
@@ -36,6 +38,7 @@ impl Kind {
         Kind::Node,
         Kind::Namespace,
         Kind::Pod,
+        Kind::SecurityGroup,
         Kind::Chassis,
         Kind::Gateway,
     ];
@@ -50,6 +53,7 @@ impl Kind {
             Kind::Node => "Node",
             Kind::Namespace => "Namespace",
             Kind::Pod => "Pod",
+            Kind::SecurityGroup => "SecurityGroup",
             Kind::Chassis => "Chassis",
             Kind::Gateway => "Gateway",
         }
@@ -100,6 +104,8 @@ pub enum Index {
     NodesByDottedName,
     PoolsBySubnet,
     PoolsByNamespace,
+    /// By name with dots for dashes, as in port group names.
+    SecurityGroupsByDottedName,
     ChassisByHostname,
 }
 
@@ -203,6 +209,8 @@ pub struct Subnet {
     pub nat_rules: Vec<Text>,
     pub private: bool,
     pub allow_subnets: Vec<Cidr>,
+    pub acls: Vec<SubnetAcl>,
+    pub allow_ew_traffic: bool,
     pub vlan: Option<Text>,
     pub logical_gateway: bool,
     pub u2o_interconnection: bool,

@@ -23,7 +23,8 @@ use crate::{
     api::{
         Kind, Settings, crd, names,
         parse::{
-            parse_ip, parse_ippool, parse_namespace, parse_node, parse_pod, parse_subnet, parse_vpc,
+            parse_ip, parse_ippool, parse_namespace, parse_node, parse_pod, parse_security_group,
+            parse_subnet, parse_vpc,
         },
     },
     controller::{
@@ -234,6 +235,7 @@ fn start_watches(watches: &mut Watches, settings: &Settings) -> BTreeSet<Kind> {
     watches.custom(move |raw: &crd::Subnet| parse_subnet(raw, &of_subnet));
     watches.custom(parse_ip);
     watches.custom(parse_ippool);
+    watches.custom(|raw: &crd::SecurityGroup| Ok(parse_security_group(raw)));
     watches.core(&Scope::ALL, |raw: &core::Node| Ok(parse_node(raw)));
     watches.core(&Scope::ALL, |raw: &core::Namespace| Ok(parse_namespace(raw)));
     watches.core(&Scope::ALL, |raw: &core::Pod| Ok(parse_pod(raw)));
@@ -242,6 +244,7 @@ fn start_watches(watches: &mut Watches, settings: &Settings) -> BTreeSet<Kind> {
         Kind::Subnet,
         Kind::Ip,
         Kind::IpPool,
+        Kind::SecurityGroup,
         Kind::Node,
         Kind::Namespace,
         Kind::Pod,

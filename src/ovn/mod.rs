@@ -9,6 +9,8 @@ pub mod placement;
 mod pod;
 mod policy;
 mod route;
+pub mod security;
+mod security_group;
 mod subnet;
 mod subnet_acl;
 mod subnet_gateway;
@@ -27,6 +29,11 @@ pub static FEATURES: &[Feature] = &[
     Feature { name: "node", owner: Kind::Node, desired: node::desired },
     Feature { name: "node-gateway", owner: Kind::Node, desired: node_gateway::desired },
     Feature { name: "namespace", owner: Kind::Namespace, desired: namespace::desired },
+    Feature {
+        name: "security-group",
+        owner: Kind::SecurityGroup,
+        desired: security_group::desired,
+    },
     Feature { name: "pod", owner: Kind::Pod, desired: pod::desired },
 ];
 

@@ -16,6 +16,7 @@ use crate::{
 use super::{
     VENDOR, keys, placement,
     policy::{Action, Policy, priority},
+    security,
 };
 
 const PROVIDER: &str = "ovn";
@@ -48,7 +49,8 @@ pub fn desired(view: &View<'_>, key: &str) -> Output {
             continue;
         }
         if subnet.is_ovn() {
-            output.facts.extend(port_facts(pod, ip, subnet));
+            output.facts.extend(port_facts(pod, ip, subnet, settings));
+            output.facts.extend(secured(view, pod, ip, &mut output.problems));
             output.facts.extend(memberships(view, pod, ip, subnet, settings));
         }
         output.wanted.push(annotations(pod, ip, subnet, settings));
@@ -101,32 +103,61 @@ fn provider_of(ip: &Ip) -> &str {
     ip.name.get(own + 1..).filter(|p| !p.is_empty()).unwrap_or(PROVIDER)
 }
 
-fn port_facts(pod: &Pod, ip: &Ip, subnet: &Subnet) -> Vec<Fact> {
+/// Places in security groups, and a problem for each group that does not exist.
+fn secured(view: &View<'_>, pod: &Pod, ip: &Ip, problems: &mut Vec<Problem>) -> Vec<Fact> {
+    if ip.mac.is_none() {
+        return Vec::new();
+    }
+    let provider = provider_of(ip);
+    let groups = security::groups_of(pod, provider);
+    // Addresses that port security lets the pod send from are addresses of the group.
+    let vips = if flag(pod, provider, "port_security") { vips(pod, provider) } else { vec![] };
+    let (facts, missing) = security::memberships(view, &port_key(ip), ip, &vips, &groups);
+    problems.extend(missing.into_iter().map(|group| Problem {
+        kind: Kind::Pod,
+        key: format!("{}/{}", pod.namespace, pod.name).into(),
+        reason: reason::POD,
+        message: format!(
+            "{provider}.kubernetes.io/security_groups {group:?}: there is no such SecurityGroup \
+             and it allows nothing; create it or correct the name"
+        ),
+    }));
+    facts
+}
+
+fn flag(pod: &Pod, provider: &str, suffix: &str) -> bool {
+    pod.annotation(provider, suffix).is_some_and(|v| &**v == "true")
+}
+
+/// Annotation `port_vips`.
+fn vips<'a>(pod: &'a Pod, provider: &str) -> Vec<&'a str> {
+    let list = pod.annotation(provider, "port_vips").map_or("", |list| list);
+    list.split(',').map(str::trim).filter(|vip| !vip.is_empty()).collect()
+}
+
+fn port_facts(pod: &Pod, ip: &Ip, subnet: &Subnet, settings: &Settings) -> Vec<Fact> {
     let Some(mac) = ip.mac else { return Vec::new() };
     let provider = provider_of(ip);
-    let flag = |suffix: &str| pod.annotation(provider, suffix).is_some_and(|v| &**v == "true");
     let ips: Vec<String> = ip.addresses.iter().map(|(_, a)| a.to_string()).collect();
     let address = format!("{mac} {}", ips.join(" "));
     let mut addresses = vec![address.clone()];
-    if flag("layer2_forward") {
+    if flag(pod, provider, "layer2_forward") {
         addresses.push("unknown".into());
     }
-    let vips: Vec<&str> = pod
-        .annotation(provider, "port_vips")
-        .map(|v| v.split(',').map(str::trim).filter(|v| !v.is_empty()).collect())
-        .unwrap_or_default();
+    let vips = vips(pod, provider);
     let mut security = Vec::new();
-    if flag("port_security") {
+    if flag(pod, provider, "port_security") {
         security.push([&[address.as_str()], &vips[..]].concat().join(" "));
     }
     let mut ids = vec![
-        (VENDOR.0, VENDOR.1.to_owned()),
-        ("ls", subnet.name.to_string()),
-        ("pod", format!("{}/{}", ip.namespace, ip.pod_name)),
+        (VENDOR.0.to_owned(), VENDOR.1.to_owned()),
+        ("ls".to_owned(), subnet.name.to_string()),
+        ("pod".to_owned(), format!("{}/{}", ip.namespace, ip.pod_name)),
     ];
+    ids.extend(security::port_ids(&security::groups_of(pod, provider), subnet, settings));
     if !vips.is_empty() {
-        ids.push(("vips", vips.join(",")));
-        ids.push(("attach-vips", "true".into()));
+        ids.push(("vips".to_owned(), vips.join(",")));
+        ids.push(("attach-vips".to_owned(), "true".to_owned()));
     }
     let key = port_key(ip);
     let row = RowBuilder::new(&key)

@@ -27,6 +27,7 @@ mod pinger;
 mod plan;
 mod scale;
 mod schema;
+mod security;
 mod translate;
 
 mod architecture;

@@ -439,6 +439,7 @@ features! {
     node "node"
     namespace "namespace"
     pod "pod"
+    security_group "security-group"
 }
 
 #[test]

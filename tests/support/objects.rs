@@ -70,6 +70,7 @@ pub fn subnet(name: &str, cidr: &str) -> Subnet {
         policy_routing: None,
         created: 0,
         deleting: false,
+        ..Subnet::default()
     }
 }
 

@@ -100,6 +100,7 @@ pub fn read(document: &Value, settings: &Settings) -> Event {
         Kind::Node => present(parse::parse_node(&typed(document))),
         Kind::Namespace => present(parse::parse_namespace(&typed(document))),
         Kind::Pod => present(parse::parse_pod(&typed(document))),
+        Kind::SecurityGroup => present(parse::parse_security_group(&typed(document))),
         Kind::Chassis => present(Chassis {
             name: name.into(),
             hostname: document["hostname"].as_str().unwrap_or_default().into(),

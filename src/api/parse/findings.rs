@@ -10,6 +10,8 @@ pub mod reason {
     /// Ours: upstream only logged what was wrong with a Vpc or an IP.
     pub const VPC: &str = "ValidateVpcFailed";
     pub const IP: &str = "ValidateIPFailed";
+    /// Ours: upstream tried again and again in silence.
+    pub const SECURITY_GROUP: &str = "ValidateSecurityGroupFailed";
 }
 
 /// What was found wrong with one object.

@@ -8,6 +8,7 @@ use super::{
     defaulted_subnet_spec, filled,
     findings::{Findings, reason},
     nat_policy::rule_ids,
+    subnet_acls::subnet_acls,
     subnet_rules as rules, text, texts,
 };
 
@@ -18,6 +19,7 @@ pub fn parse_subnet(raw: &crd::Subnet, settings: &Settings) -> Result<Subnet, Ve
     let mut found = Findings::new(reason::SUBNET);
     rules::relations(&mut found, &name, &spec, settings);
     let allow_subnets = rules::allow_subnets(&mut found, &spec);
+    let acls = subnet_acls(&mut found, &spec.acls);
     let namespace_selectors = selectors(&mut found, &spec);
     let gateway_nodes = rules::gateway_nodes(&mut found, &spec);
     rules::nat_rules(&mut found, &spec);
@@ -47,6 +49,8 @@ pub fn parse_subnet(raw: &crd::Subnet, settings: &Settings) -> Result<Subnet, Ve
         nat_rules: rule_ids(&name, &spec),
         private: spec.private,
         allow_subnets,
+        acls,
+        allow_ew_traffic: spec.allow_ew_traffic,
         vlan: filled(&spec.vlan),
         logical_gateway: spec.logical_gateway,
         u2o_interconnection: spec.u2o_interconnection,

@@ -15,6 +15,7 @@ pub fn api_resource(kind: Kind) -> Option<ApiResource> {
         Kind::Subnet => (names::GROUP, "subnets"),
         Kind::Ip => (names::GROUP, "ips"),
         Kind::IpPool => (names::GROUP, "ippools"),
+        Kind::SecurityGroup => (names::GROUP, "security-groups"),
         Kind::Node => ("", "nodes"),
         Kind::Namespace => ("", "namespaces"),
         Kind::Pod => ("", "pods"),
