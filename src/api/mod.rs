@@ -4,8 +4,10 @@ pub mod crd;
 pub mod names;
 mod object;
 pub mod parse;
+pub mod policy;
 mod security;
 pub mod selectors;
 
 pub use object::*;
+pub use policy::NetworkPolicy;
 pub use security::*;

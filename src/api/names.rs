@@ -151,6 +151,8 @@ pub mod annotation {
     // Policies.
     pub const ENABLE_LOG: &str = "ovn.kubernetes.io/enable_log";
     pub const LOG_ACL_ACTIONS: &str = "ovn.kubernetes.io/log_acl_actions";
+    /// `standard` or `lax`, as later releases have it.
+    pub const NETWORK_POLICY_ENFORCEMENT: &str = "ovn.kubernetes.io/network_policy_enforcement";
     // kubeovn.io objects and workloads made from them.
     pub const VPC_LB: &str = "ovn.kubernetes.io/vpc_lb";
     pub const VPC_EIP: &str = "ovn.kubernetes.io/vpc_eip";

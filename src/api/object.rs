@@ -9,6 +9,8 @@ use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 use super::SubnetAcl;
 use crate::net::{Cidr, DualStack, IpRange, Mac};
 
+use super::policy;
+
 pub type Text = Arc<str>;
 pub type Map = BTreeMap<Text, Text>;
 
@@ -26,6 +28,7 @@ pub enum Kind {
     SecurityGroup,
     Chassis,
     Gateway,
+    NetworkPolicy,
 }
 
 impl Kind {
@@ -41,6 +44,7 @@ impl Kind {
         Kind::SecurityGroup,
         Kind::Chassis,
         Kind::Gateway,
+        Kind::NetworkPolicy,
     ];
 
     pub fn name(self) -> &'static str {
@@ -56,6 +60,7 @@ impl Kind {
             Kind::SecurityGroup => "SecurityGroup",
             Kind::Chassis => "Chassis",
             Kind::Gateway => "Gateway",
+            Kind::NetworkPolicy => "NetworkPolicy",
         }
     }
 }
@@ -67,6 +72,11 @@ pub trait Object: std::any::Any + Send + Sync + PartialEq + std::fmt::Debug {
     fn key(&self) -> Text;
     /// Secondary index entries `(index, value)` under which the object can be listed.
     fn buckets(&self) -> Vec<(Index, Text)> {
+        Vec::new()
+    }
+    /// Values `(index, bucket, value)` that the object adds to a bucket. Who lists them sees each
+    /// value once, however many objects have it, and re-runs only when one comes or goes.
+    fn facets(&self) -> Vec<(Index, Text, Text)> {
         Vec::new()
     }
 }
@@ -107,6 +117,18 @@ pub enum Index {
     /// By name with dots for dashes, as in port group names.
     SecurityGroupsByDottedName,
     ChassisByHostname,
+    /// Policies by what a pod must have to match one of their selectors, see
+    /// [`policy::Selection::hints`].
+    Selections,
+    /// NetworkPolicies by the name of their port group.
+    PoliciesByGroupName,
+    /// Facet: "", while there is any policy of the kind (bucket value "").
+    Presence,
+    /// Facet: families (`4`, `6`) of all subnets (bucket value "").
+    SubnetFamilies,
+    /// Facet: numbers that pods give to a port name, by `<protocol>/<name>` and
+    /// `<namespace> <protocol>/<name>`.
+    PortNumbers,
 }
 
 /// Why (part of) an object is refused: field, value and remedy go to a condition and an Event.
@@ -127,6 +149,7 @@ pub struct Settings {
     pub service_cidrs: DualStack<Cidr>,
     pub pod_nic_type: Text,
     pub enable_lb: bool,
+    pub enable_np: bool,
     pub keep_vm_ip: bool,
     pub node_local_dns: Vec<IpAddr>,
     pub network_type: Text,
@@ -426,6 +449,8 @@ pub struct Pod {
     /// Annotations of ours only (`<provider>.kubernetes.io/...`, multus, kubevirt).
     pub annotations: Map,
     pub owner: Option<PodOwner>,
+    /// Container ports that have a name.
+    pub ports: Vec<policy::NamedPort>,
     /// Findings about the annotations; the pod gets no network while there are any.
     pub invalid: Vec<Invalid>,
 }
@@ -454,7 +479,7 @@ pub struct Gateway {
 }
 
 macro_rules! object {
-    ($type:ident, $kind:expr, |$s:ident| $key:expr, $buckets:expr) => {
+    ($type:ident, $kind:expr, |$s:ident| $key:expr, $buckets:expr $(, $facets:expr)?) => {
         impl Object for $type {
             const KIND: Kind = $kind;
             fn key(&self) -> Text {
@@ -467,6 +492,10 @@ macro_rules! object {
                 let _ = $s;
                 $buckets
             }
+            $(fn facets(&self) -> Vec<(Index, Text, Text)> {
+                let $s = self;
+                $facets
+            })?
         }
     };
 }
@@ -478,7 +507,16 @@ object!(
     |s| s.name.clone(),
     s.namespaces.iter().map(|n| (Index::VpcsByNamespace, n.clone())).collect()
 );
-object!(Subnet, Kind::Subnet, |s| s.name.clone(), s.index_entries());
+object!(
+    Subnet,
+    Kind::Subnet,
+    |s| s.name.clone(),
+    s.index_entries(),
+    s.cidrs
+        .families()
+        .map(|f| (Index::SubnetFamilies, "".into(), f.digit().to_string().into()))
+        .collect()
+);
 object!(
     Ip,
     Kind::Ip,
@@ -500,13 +538,19 @@ object!(
     vec![(Index::NodesByDottedName, dotted(&s.name).into())]
 );
 object!(Namespace, Kind::Namespace, |s| s.name.clone(), vec![]);
-object!(Pod, Kind::Pod, |s| format!("{}/{}", s.namespace, s.name).into(), {
-    let mut buckets = vec![(Index::PodsByNamespace, s.namespace.clone())];
-    if let Some(node) = &s.node {
-        buckets.push((Index::PodsByNode, node.clone()));
-    }
-    buckets
-});
+object!(
+    Pod,
+    Kind::Pod,
+    |s| format!("{}/{}", s.namespace, s.name).into(),
+    {
+        let mut buckets = vec![(Index::PodsByNamespace, s.namespace.clone())];
+        if let Some(node) = &s.node {
+            buckets.push((Index::PodsByNode, node.clone()));
+        }
+        buckets
+    },
+    policy::port_facets(s)
+);
 object!(
     Chassis,
     Kind::Chassis,

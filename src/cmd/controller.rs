@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::Context;
 use clap::ArgMatches;
-use k8s_openapi::api::core::v1 as core;
+use k8s_openapi::api::{core::v1 as core, networking::v1::NetworkPolicy};
 use kube::{Client, Config};
 use tokio::sync::watch;
 
@@ -23,8 +23,8 @@ use crate::{
     api::{
         Kind, Settings, crd, names,
         parse::{
-            parse_ip, parse_ippool, parse_namespace, parse_node, parse_pod, parse_security_group,
-            parse_subnet, parse_vpc,
+            parse_ip, parse_ippool, parse_namespace, parse_network_policy, parse_node, parse_pod,
+            parse_security_group, parse_subnet, parse_vpc,
         },
     },
     controller::{
@@ -239,6 +239,7 @@ fn start_watches(watches: &mut Watches, settings: &Settings) -> BTreeSet<Kind> {
     watches.core(&Scope::ALL, |raw: &core::Node| Ok(parse_node(raw)));
     watches.core(&Scope::ALL, |raw: &core::Namespace| Ok(parse_namespace(raw)));
     watches.core(&Scope::ALL, |raw: &core::Pod| Ok(parse_pod(raw)));
+    watches.core(&Scope::ALL, |raw: &NetworkPolicy| Ok(parse_network_policy(raw)));
     BTreeSet::from([
         Kind::Vpc,
         Kind::Subnet,
@@ -248,6 +249,7 @@ fn start_watches(watches: &mut Watches, settings: &Settings) -> BTreeSet<Kind> {
         Kind::Node,
         Kind::Namespace,
         Kind::Pod,
+        Kind::NetworkPolicy,
     ])
 }
 

@@ -274,6 +274,7 @@ fn settings(given: &Given<'_>) -> Result<Settings, Usage> {
         service_cidrs: cidrs(given, "service-cluster-ip-range")?,
         pod_nic_type: given.text("pod-nic-type").into(),
         enable_lb: given.is_on("enable-lb"),
+        enable_np: given.is_on("enable-np"),
         keep_vm_ip: given.is_on("keep-vm-ip"),
         node_local_dns: given
             .list("node-local-dns-ip")

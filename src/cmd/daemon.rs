@@ -122,6 +122,7 @@ fn settings(options: &DaemonOptions) -> Settings {
         service_cidrs: options.service_cidrs,
         pod_nic_type: "veth-pair".into(),
         enable_lb: true,
+        enable_np: true,
         keep_vm_ip: true,
         node_local_dns: Vec::new(),
         network_type: "geneve".into(),

@@ -10,6 +10,7 @@ mod link;
 mod mac;
 mod matching;
 mod range;
+mod subtract;
 
 pub use address::{Cidr, Family, NetError, ip_from_number, ip_number, parse_ip};
 pub use dual::DualStack;

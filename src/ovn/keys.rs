@@ -30,6 +30,16 @@ pub fn node_addresses(family: Family) -> RowKey {
     RowKey::new(&nb::ADDRESS_SET, "global", "", names::node_address_set(family))
 }
 
+/// Every pod that a NetworkPolicy selects, for what no policy may take from them.
+pub fn policy_pods() -> RowKey {
+    RowKey::new(&nb::PORT_GROUP, "policy-exemption", "", "pods")
+}
+
+/// The port of a recorded pod address.
+pub fn pod_port(ip: &str) -> RowKey {
+    RowKey::new(&nb::LOGICAL_SWITCH_PORT, "pod", ip, "port")
+}
+
 /// A stable MAC for something that has no recorded one: derived from its name, so that a rebuilt
 /// NB gives every pod the gateway MAC that its neighbour table already holds.
 pub fn stable_mac(name: &str) -> Mac {
@@ -38,9 +48,7 @@ pub fn stable_mac(name: &str) -> Mac {
 
 /// 64 bits of SHA-256.
 pub fn hash(text: &str) -> u64 {
-    use sha2::Digest;
-    let digest = sha2::Sha256::digest(text.as_bytes());
-    digest.iter().take(8).fold(0, |n, b| n << 8 | u64::from(*b))
+    crate::api::policy::fingerprint(text)
 }
 
 /// Name of a node's port group, with a hash suffix when another node maps to the same name.

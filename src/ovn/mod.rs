@@ -1,13 +1,18 @@
 //! Pure, one file per OVN feature: View -> facts. The registry is [`FEATURES`].
 
+pub mod acl;
 mod global;
 pub mod keys;
+pub mod members;
 mod namespace;
+mod network_policy;
 mod node;
 mod node_gateway;
 pub mod placement;
 mod pod;
 mod policy;
+mod policy_exemption;
+mod policy_member;
 mod route;
 pub mod security;
 mod security_group;
@@ -35,6 +40,15 @@ pub static FEATURES: &[Feature] = &[
         desired: security_group::desired,
     },
     Feature { name: "pod", owner: Kind::Pod, desired: pod::desired },
+    Feature {
+        name: "network-policy",
+        owner: Kind::NetworkPolicy,
+        desired: network_policy::desired,
+    },
+    Feature { name: "policy-member", owner: Kind::Pod, desired: policy_member::desired },
+    Feature { name: "policy-exemption", owner: Kind::Settings, desired: policy_exemption::of_all },
+    Feature { name: "policy-gateway", owner: Kind::Subnet, desired: policy_exemption::of_subnet },
+    Feature { name: "policy-node", owner: Kind::Node, desired: policy_exemption::of_node },
 ];
 
 /// `vendor=kube-ovn`, the mark by which users and upstream's tools know our rows.

@@ -31,6 +31,7 @@ pub fn desired(view: &View<'_>, name: &str) -> Output {
                 [("node", name.to_owned()), ("np", format!("node/{name}"))],
             )
             .contributed(nb::port_group::PORTS)
+            .contributed(nb::port_group::ACLS)
             .fact(),
     );
     output.facts.extend(node.internal_ips.iter().map(|(family, ip)| Fact::Member {

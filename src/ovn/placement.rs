@@ -1,7 +1,7 @@
 //! Which subnets a namespace and a pod belong to.
 
 use crate::{
-    api::{Index, Ip, IpPool, Kind, Namespace, Pod, Settings, Subnet, Text, Vpc},
+    api::{Index, Ip, IpPool, Kind, Namespace, Pod, PodLife, Settings, Subnet, Text, Vpc},
     store::{Problem, View},
 };
 
@@ -106,5 +106,43 @@ pub fn pod_addresses<'a>(view: &View<'a>, pod: &Pod, settings: &Settings) -> Vec
     view.list::<Ip>(Index::IpsByPod, &key)
         .into_iter()
         .filter(|ip| of_machine(ip) == machine.is_some())
+        .collect()
+}
+
+/// Why a recorded address cannot be a pod's.
+pub fn unusable(ip: &Ip, subnet: &Subnet, settings: &Settings) -> Option<String> {
+    if subnet.name == settings.node_switch {
+        return Some(format!(
+            "subnet {:?} is for nodes; choose another in annotation logical_switch",
+            &*subnet.name
+        ));
+    }
+    let edge = ip.addresses.iter().find(|(family, address)| {
+        subnet.cidrs.get(*family).is_some_and(|c| c.is_network_or_broadcast(**address))
+    });
+    edge.map(|(_, address)| {
+        format!(
+            "address {address} is the network or broadcast address of {}; choose another in \
+             annotation ip_address",
+            subnet.cidrs
+        )
+    })
+}
+
+/// Addresses of a pod that are in force, with their subnets: the ones that a port is made for (or
+/// that another plugin uses, when the subnet is not OVN's).
+pub fn pod_networks<'a>(
+    view: &View<'a>,
+    pod: &Pod,
+    settings: &Settings,
+) -> Vec<(&'a Ip, &'a Subnet)> {
+    if pod.host_network || pod.life == PodLife::Ended || !pod.invalid.is_empty() {
+        return Vec::new();
+    }
+    pod_addresses(view, pod, settings)
+        .into_iter()
+        .filter(|ip| !ip.deleting)
+        .filter_map(|ip| Some((ip, view.get::<Subnet>(&ip.subnet)?)))
+        .filter(|(ip, subnet)| unusable(ip, subnet, settings).is_none())
         .collect()
 }

@@ -43,7 +43,7 @@ pub fn desired(view: &View<'_>, key: &str) -> Output {
         let Some(subnet) = view.get::<Subnet>(&ip.subnet).filter(|_| !ip.deleting) else {
             continue;
         };
-        if let Some(message) = unusable(ip, subnet, settings) {
+        if let Some(message) = placement::unusable(ip, subnet, settings) {
             let (kind, key) = (Kind::Pod, key.into());
             output.problems.push(Problem { kind, key, reason: reason::POD, message });
             continue;
@@ -73,28 +73,8 @@ fn record_node(pod: &Pod, ip: &Ip) -> Vec<Wanted> {
     ]
 }
 
-/// Why a recorded address cannot be a pod's.
-fn unusable(ip: &Ip, subnet: &Subnet, settings: &Settings) -> Option<String> {
-    if subnet.name == settings.node_switch {
-        return Some(format!(
-            "subnet {:?} is for nodes; choose another in annotation logical_switch",
-            &*subnet.name
-        ));
-    }
-    let edge = ip.addresses.iter().find(|(family, address)| {
-        subnet.cidrs.get(*family).is_some_and(|c| c.is_network_or_broadcast(**address))
-    });
-    edge.map(|(_, address)| {
-        format!(
-            "address {address} is the network or broadcast address of {}; choose another in \
-             annotation ip_address",
-            subnet.cidrs
-        )
-    })
-}
-
 fn port_key(ip: &Ip) -> RowKey {
-    RowKey::new(&nb::LOGICAL_SWITCH_PORT, "pod", &ip.name, "port")
+    keys::pod_port(&ip.name)
 }
 
 fn provider_of(ip: &Ip) -> &str {

@@ -352,9 +352,13 @@ impl<'a> Differ<'a> {
             (Item::Atom(atom), Some(Datum::Set(all))) => all.contains(atom),
             _ => false,
         };
+        // A row that goes keeps its members to the last: what replaces it comes by the same
+        // transaction, while this touch may come earlier. (A row that only the reference keeps goes
+        // by its own touch.)
+        let goes = self.desired.row(key).is_none() && row.id() == Some(&key.id) && !anchors(column);
         if wanted && !present {
             self.edit(key, uuid).insert.entry(column).or_default().insert(item);
-        } else if !wanted && present {
+        } else if !wanted && present && !goes {
             self.edit(key, uuid).delete.entry(column).or_default().insert(item);
         }
         true

@@ -1,6 +1,9 @@
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
-use crate::store::Owner;
+use crate::{
+    api::{Kind, Text},
+    store::Owner,
+};
 
 use super::{Cause, Touch};
 
@@ -8,8 +11,15 @@ use super::{Cause, Touch};
 /// the removal of an old port is committed no later than the port that reuses its address.
 #[derive(Debug, Default)]
 pub struct Pending {
+    /// May name owners that have gone already, with another one of their object.
     queue: VecDeque<Owner>,
     touches: BTreeMap<Owner, (Cause, BTreeSet<Touch>)>,
+    /// Features with touches, by object.
+    features: HashMap<(Kind, Text), BTreeSet<&'static str>>,
+}
+
+fn object(owner: &Owner) -> (Kind, Text) {
+    (owner.kind, owner.key.clone())
 }
 
 /// Owners that go into one transaction.
@@ -31,9 +41,14 @@ impl Batch {
         self.owners.iter().flat_map(|(_, _, t)| t).collect()
     }
 
-    /// Two halves, for the bisection of a refused transaction.
+    /// Two halves, for the bisection of a refused transaction. Owners of one object stay together
+    /// unless there is no other object.
     pub fn halves(mut self) -> (Batch, Batch) {
-        let rest = self.owners.split_off(self.owners.len() / 2);
+        let middle = self.owners.len() / 2;
+        let between = |at: &usize| object(&self.owners[*at].0) != object(&self.owners[at - 1].0);
+        let after = (middle.max(1)..self.owners.len()).find(between);
+        let at = after.or_else(|| (1..middle).rev().find(between)).unwrap_or(middle);
+        let rest = self.owners.split_off(at);
         (self, Batch { owners: rest })
     }
 }
@@ -49,7 +64,19 @@ impl Pending {
             return;
         }
         self.queue.push_back(owner.clone());
+        self.features.entry(object(&owner)).or_default().insert(owner.feature);
         self.touches.insert(owner, (cause, touches));
+    }
+
+    fn remove(&mut self, owner: &Owner) -> Option<(Cause, BTreeSet<Touch>)> {
+        let found = self.touches.remove(owner)?;
+        if let Some(features) = self.features.get_mut(&object(owner)) {
+            features.remove(owner.feature);
+            if features.is_empty() {
+                self.features.remove(&object(owner));
+            }
+        }
+        Some(found)
     }
 
     /// Puts a batch back in front, in its order.
@@ -60,18 +87,24 @@ impl Pending {
                 all.extend(touches);
                 self.queue.retain(|o| *o != owner);
             } else {
+                self.features.entry(object(&owner)).or_default().insert(owner.feature);
                 self.touches.insert(owner.clone(), (cause, touches));
             }
             self.queue.push_front(owner);
         }
     }
 
-    /// Takes up to `limit` owners off the front, skipping those that `blocked` names.
+    /// Takes up to `limit` objects off the front, each with all of its owners, skipping owners that
+    /// `blocked` names: a port is never committed without the policies that its pod is under.
     pub fn take(&mut self, limit: usize, blocked: impl Fn(&Owner) -> bool) -> Batch {
         let mut batch = Batch::default();
         let mut kept = VecDeque::new();
+        let mut objects = 0;
         while let Some(owner) = self.queue.pop_front() {
-            if batch.owners.len() >= limit {
+            if !self.touches.contains_key(&owner) {
+                continue;
+            }
+            if objects >= limit {
                 kept.push_back(owner);
                 break;
             }
@@ -79,8 +112,15 @@ impl Pending {
                 kept.push_back(owner);
                 continue;
             }
-            if let Some((cause, touches)) = self.touches.remove(&owner) {
-                batch.owners.push((owner, cause, touches));
+            objects += 1;
+            let (kind, key) = object(&owner);
+            let features = self.features.get(&(kind, key.clone())).cloned().unwrap_or_default();
+            let owners =
+                features.into_iter().map(|feature| Owner { feature, kind, key: key.clone() });
+            for owner in owners.filter(|o| !blocked(o)).collect::<Vec<_>>() {
+                if let Some((cause, touches)) = self.remove(&owner) {
+                    batch.owners.push((owner, cause, touches));
+                }
             }
         }
         kept.append(&mut self.queue);

@@ -13,6 +13,7 @@ pub trait Stored: Any + Send + Sync + std::fmt::Debug {
     fn kind(&self) -> Kind;
     fn key(&self) -> Text;
     fn buckets(&self) -> Vec<(Index, Text)>;
+    fn facets(&self) -> Vec<(Index, Text, Text)>;
     fn same_as(&self, other: &dyn Stored) -> bool;
     fn as_any(&self) -> &dyn Any;
     fn into_any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync>;
@@ -27,6 +28,9 @@ impl<T: Object> Stored for T {
     }
     fn buckets(&self) -> Vec<(Index, Text)> {
         Object::buckets(self)
+    }
+    fn facets(&self) -> Vec<(Index, Text, Text)> {
+        Object::facets(self)
     }
     fn same_as(&self, other: &dyn Stored) -> bool {
         other.as_any().downcast_ref::<T>().is_some_and(|o| o == self)
@@ -43,6 +47,8 @@ impl<T: Object> Stored for T {
 struct Table {
     objects: BTreeMap<Text, Arc<dyn Stored>>,
     buckets: HashMap<(Index, Text), BTreeSet<Text>>,
+    /// Values and how many objects have them.
+    facets: HashMap<(Index, Text), BTreeMap<Text, usize>>,
 }
 
 impl Table {
@@ -64,8 +70,37 @@ impl Table {
         }
         changed
     }
+
+    /// Buckets of facets that gained or lost a value.
+    fn recount(&mut self, old: &[Facet], new: &[Facet]) -> Vec<Bucket> {
+        let mut changed = Vec::new();
+        for (index, bucket, value) in new.iter().filter(|f| !old.contains(f)) {
+            let place = (*index, bucket.clone());
+            let count = self.facets.entry(place.clone()).or_default().entry(value.clone());
+            let count = count.or_default();
+            *count += 1;
+            if *count == 1 {
+                changed.push(place);
+            }
+        }
+        for (index, bucket, value) in old.iter().filter(|f| !new.contains(f)) {
+            let place = (*index, bucket.clone());
+            let Some(values) = self.facets.get_mut(&place) else { continue };
+            let Some(count) = values.get_mut(value) else { continue };
+            *count -= 1;
+            if *count == 0 {
+                values.remove(value);
+                if values.is_empty() {
+                    self.facets.remove(&place);
+                }
+                changed.push(place);
+            }
+        }
+        changed
+    }
 }
 
+type Facet = (Index, Text, Text);
 type Bucket = (Index, Text);
 
 /// All objects, by kind. Cloning is cheap in objects (they are shared) and is used by the oracle.
@@ -80,6 +115,14 @@ fn with_all(object: &dyn Stored) -> Vec<Bucket> {
     buckets
 }
 
+/// Each facet once.
+fn distinct_facets(object: &dyn Stored) -> Vec<Facet> {
+    let mut facets = object.facets();
+    facets.sort();
+    facets.dedup();
+    facets
+}
+
 impl Store {
     /// Inserts or replaces. Returns what a view could have read and would now read differently;
     /// nothing when the object is equal to the stored one.
@@ -88,19 +131,22 @@ impl Store {
         let table = self.tables.entry(kind).or_default();
         let old = match table.objects.get(&key) {
             Some(old) if old.same_as(&*object) => return Vec::new(),
-            Some(old) => with_all(&**old),
-            None => Vec::new(),
+            Some(old) => (with_all(&**old), distinct_facets(&**old)),
+            None => (Vec::new(), Vec::new()),
         };
-        let new = with_all(&*object);
+        let new = (with_all(&*object), distinct_facets(&*object));
         table.objects.insert(key.clone(), object);
-        reads(kind, &key, table.reindex(&key, &old, &new))
+        let mut changed = table.reindex(&key, &old.0, &new.0);
+        changed.extend(table.recount(&old.1, &new.1));
+        reads(kind, &key, changed)
     }
 
     /// Removes; returns what would now be read differently.
     pub fn remove(&mut self, kind: Kind, key: &str) -> Vec<Read> {
         let Some(table) = self.tables.get_mut(&kind) else { return Vec::new() };
         let Some((key, old)) = table.objects.remove_entry(key) else { return Vec::new() };
-        let changed = table.reindex(&key, &with_all(&*old), &[]);
+        let mut changed = table.reindex(&key, &with_all(&*old), &[]);
+        changed.extend(table.recount(&distinct_facets(&*old), &[]));
         reads(kind, &key, changed)
     }
 
@@ -133,6 +179,12 @@ impl Store {
     /// Keys of the objects in a bucket, in order.
     pub fn bucket(&self, kind: Kind, index: Index, value: &str) -> Option<&BTreeSet<Text>> {
         self.tables.get(&kind)?.buckets.get(&(index, value.into()))
+    }
+
+    /// Values of a facet, each once, in order.
+    pub fn facet(&self, kind: Kind, index: Index, bucket: &str) -> impl Iterator<Item = &Text> {
+        let values = self.tables.get(&kind).and_then(|t| t.facets.get(&(index, bucket.into())));
+        values.into_iter().flat_map(|values| values.keys())
     }
 
     pub fn len(&self, kind: Kind) -> usize {

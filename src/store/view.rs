@@ -34,6 +34,12 @@ impl<'a> View<'a> {
         self.store.bucket(T::KIND, index, value).into_iter().flatten()
     }
 
+    /// Values of a facet, each once; only their coming and going is recorded.
+    pub fn values<T: Object>(&self, index: Index, bucket: &str) -> impl Iterator<Item = &'a Text> {
+        self.reads.borrow_mut().insert(Read::Bucket(T::KIND, index, bucket.into()));
+        self.store.facet(T::KIND, index, bucket)
+    }
+
     /// Objects in a bucket; the membership and every member are recorded.
     pub fn list<T: Object>(&self, index: Index, value: &str) -> Vec<&'a T> {
         self.keys::<T>(index, value).filter_map(|key| self.get(key)).collect()

@@ -20,6 +20,7 @@ fn settings() -> Settings {
         service_cidrs: DualStack::parse_cidrs("10.96.0.0/12,fd00:10:96::/108").unwrap(),
         pod_nic_type: "veth-pair".into(),
         enable_lb: true,
+        enable_np: true,
         keep_vm_ip: true,
         node_local_dns: vec![],
         network_type: "geneve".into(),

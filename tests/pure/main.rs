@@ -28,6 +28,7 @@ mod plan;
 mod scale;
 mod schema;
 mod security;
+mod subtract;
 mod translate;
 
 mod architecture;

@@ -4,6 +4,7 @@ use std::{sync::Arc, time::Instant};
 
 use kube_ovn::{
     api::{Gateway, Kind, NamedGateway},
+    ovn::FEATURES,
     ovsdb::schema::{Table, nb},
     plan::diff,
     store::Stored,
@@ -56,6 +57,11 @@ fn objects(size: &Size) -> Vec<Arc<dyn Stored>> {
     all
 }
 
+/// Owners that every object of a kind has.
+fn features(kind: Kind) -> usize {
+    FEATURES.iter().filter(|feature| feature.owner == kind).count()
+}
+
 fn timed<T>(what: &str, f: impl FnOnce() -> T) -> T {
     let start = Instant::now();
     let result = f();
@@ -70,9 +76,10 @@ fn measure(size: &Size) {
         objects(size).into_iter().flat_map(|o| cluster.store.upsert(o)).collect()
     });
     let cost = timed("full compute", || cluster.refresh(&reads, kube_ovn::plan::Cause::Changed));
-    // Settings, Vpc; three features of each subnet and the join subnet; two of nodes; namespace;
-    // pods.
-    assert_eq!(cost.owners, 2 + 3 * (size.subnets + 1) + 2 * size.nodes + 1 + size.pods);
+    let once = [Kind::Settings, Kind::Vpc, Kind::Namespace].map(features).iter().sum::<usize>();
+    let subnets = features(Kind::Subnet) * (size.subnets + 1);
+    let (nodes, pods) = (features(Kind::Node) * size.nodes, features(Kind::Pod) * size.pods);
+    assert_eq!(cost.owners, once + subnets + nodes + pods);
     // Two policies per node (its address, its pods) and one per subnet: never nodes x subnets.
     let rows =
         |table: &Table| cluster.engine.desired().rows().filter(|k| *k.table == *table).count();
@@ -102,31 +109,34 @@ fn measure(size: &Size) {
     };
     let pod = one(&mut cluster, "one new pod", pod_objects(size, size.pods).into());
     // A row, its place in the switch and in two groups.
-    assert_eq!(pod, Cost { owners: 1, touches: 4, operations: 4, transactions: 0 });
+    assert_eq!(
+        pod,
+        Cost { owners: features(Kind::Pod), touches: 4, operations: 4, transactions: 0 }
+    );
     let mut edited = subnet(&subnet_name(0), "10.16.0.0/16");
     edited.private = true;
     let in_subnet = size.pods.div_ceil(size.subnets) + 1;
     let edit = one(&mut cluster, "one subnet becomes private", vec![shared(edited)]);
-    // Its three features and its pods, whose annotations follow from it.
-    assert_eq!(edit.owners, 3 + in_subnet);
+    // Its features and those of its pods: annotations and memberships follow from it.
+    assert_eq!(edit.owners, features(Kind::Subnet) + features(Kind::Pod) * in_subnet);
     // Three ACLs, that of the node addresses, and the switch.
     assert_eq!(edit.operations, 5);
     let new = one(&mut cluster, "one new subnet", vec![shared(subnet("other", "10.250.0.0/16"))]);
     // Its features and the list of its Vpc.
-    assert_eq!(new.owners, 4);
+    assert_eq!(new.owners, features(Kind::Subnet) + 1);
     let ready = {
         let mut changed = node("node-0", "172.18.0.1");
         changed.ready = false;
         one(&mut cluster, "a node stops being ready", vec![shared(changed)])
     };
-    assert_eq!((ready.owners, ready.operations), (2, 0));
+    assert_eq!((ready.owners, ready.operations), (features(Kind::Node), 0));
     let node_cost = one(
         &mut cluster,
         "one new node",
         vec![shared(node("node-x", "172.18.9.9")), shared(node_ip("node-x", "100.64.9.9"))],
     );
-    // Its two features: no subnet runs again.
-    assert_eq!(node_cost.owners, 2);
+    // Its own features: no subnet runs again.
+    assert_eq!(node_cost.owners, features(Kind::Node));
     // Two groups, two policies, a port; router, join switch, the set of node addresses.
     assert_eq!(node_cost.operations, 2 + 2 + 1 + 3);
     let mut central = subnet(&subnet_name(1), "10.17.0.0/16");
@@ -136,8 +146,8 @@ fn measure(size: &Size) {
     let in_subnet = (0..size.pods).filter(|n| n % size.subnets == 1).count();
     let switched =
         one(&mut cluster, "a subnet becomes centralized", vec![shared(central), shared(choice)]);
-    // Its three features and its own pods.
-    assert_eq!(switched.owners, 3 + in_subnet);
+    // Its features and those of its own pods.
+    assert_eq!(switched.owners, features(Kind::Subnet) + features(Kind::Pod) * in_subnet);
     // A policy in the router; each pod leaves the group of its node.
     assert_eq!(switched.touches, 2 + in_subnet);
     timed("oracle", || cluster.check_oracle());

@@ -440,6 +440,11 @@ features! {
     namespace "namespace"
     pod "pod"
     security_group "security-group"
+    network_policy "network-policy"
+    policy_member "policy-member"
+    policy_exemption "policy-exemption"
+    policy_gateway "policy-gateway"
+    policy_node "policy-node"
 }
 
 #[test]

@@ -20,6 +20,7 @@ pub fn settings() -> Settings {
         service_cidrs: DualStack::parse_cidrs("10.96.0.0/12").unwrap(),
         pod_nic_type: "veth-pair".into(),
         enable_lb: true,
+        enable_np: true,
         keep_vm_ip: true,
         node_local_dns: vec![],
         network_type: "geneve".into(),
@@ -100,6 +101,7 @@ pub fn pod(namespace: &str, name: &str, node: Option<&str>) -> Pod {
         labels: Map::new(),
         annotations: Map::new(),
         owner: None,
+        ports: vec![],
         invalid: vec![],
     }
 }

@@ -63,6 +63,8 @@ fn read_settings(document: &Value) -> Settings {
             "defaultSubnet" => all.default_subnet = text(),
             "nodeSwitch" => all.node_switch = text(),
             "podNicType" => all.pod_nic_type = text(),
+            "enableNp" => all.enable_np = flag(),
+            "enableLb" => all.enable_lb = flag(),
             "keepVmIp" => all.keep_vm_ip = flag(),
             "enableIpsec" => all.enable_ipsec = flag(),
             "nodeLocalDns" => {
@@ -101,6 +103,7 @@ pub fn read(document: &Value, settings: &Settings) -> Event {
         Kind::Namespace => present(parse::parse_namespace(&typed(document))),
         Kind::Pod => present(parse::parse_pod(&typed(document))),
         Kind::SecurityGroup => present(parse::parse_security_group(&typed(document))),
+        Kind::NetworkPolicy => present(parse::parse_network_policy(&typed(document))),
         Kind::Chassis => present(Chassis {
             name: name.into(),
             hostname: document["hostname"].as_str().unwrap_or_default().into(),

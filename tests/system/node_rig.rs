@@ -405,6 +405,7 @@ pub fn bare_pod(name: &str, uid: &str) -> Pod {
         labels: Default::default(),
         annotations: Default::default(),
         owner: None,
+        ports: vec![],
         invalid: vec![],
     }
 }

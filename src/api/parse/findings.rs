@@ -12,6 +12,7 @@ pub mod reason {
     pub const IP: &str = "ValidateIPFailed";
     /// Ours: upstream tried again and again in silence.
     pub const SECURITY_GROUP: &str = "ValidateSecurityGroupFailed";
+    pub const POLICY: &str = "CreateACLFailed";
 }
 
 /// What was found wrong with one object.

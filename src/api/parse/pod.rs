@@ -1,7 +1,10 @@
 use k8s_openapi::api::core::v1 as core;
 use kube::ResourceExt;
 
-use crate::api::{Pod, PodLife, PodOwner};
+use crate::api::{
+    Pod, PodLife, PodOwner,
+    policy::{NamedPort, Protocol},
+};
 
 use super::{
     annotations::{annotation_findings, ours},
@@ -25,8 +28,29 @@ pub fn parse_pod(raw: &core::Pod) -> Pod {
         labels: map(raw.metadata.labels.as_ref()),
         annotations,
         owner: owner(raw),
+        ports: named_ports(raw),
         invalid,
     }
+}
+
+/// Named ports of the containers that run beside each other: the ordinary ones, and init containers
+/// that are restarted (side-cars).
+fn named_ports(raw: &core::Pod) -> Vec<NamedPort> {
+    let Some(spec) = &raw.spec else { return Vec::new() };
+    let sidecars = spec.init_containers.iter().flatten();
+    let sidecars = sidecars.filter(|c| c.restart_policy.as_deref() == Some("Always"));
+    let ports = spec.containers.iter().chain(sidecars).flat_map(|c| c.ports.iter().flatten());
+    let named = ports.filter_map(|port| {
+        Some(NamedPort {
+            name: filled(port.name.as_deref()?)?,
+            protocol: Protocol::parse(port.protocol.as_deref())?,
+            number: u16::try_from(port.container_port).ok().filter(|n| *n > 0)?,
+        })
+    });
+    let mut all: Vec<NamedPort> = named.collect();
+    all.sort();
+    all.dedup();
+    all
 }
 
 /// Whether the pod's network is in use. A terminating pod keeps its network until it has ended or

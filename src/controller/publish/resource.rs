@@ -19,10 +19,12 @@ pub fn api_resource(kind: Kind) -> Option<ApiResource> {
         Kind::Node => ("", "nodes"),
         Kind::Namespace => ("", "namespaces"),
         Kind::Pod => ("", "pods"),
+        Kind::NetworkPolicy => ("networking.k8s.io", "networkpolicies"),
         Kind::Settings | Kind::Chassis | Kind::Gateway => return None,
     };
     let api_version = match group {
         "" => "v1".to_owned(),
+        // kubeovn.io and the built-in groups that we know have the same version.
         group => format!("{group}/{}", names::VERSION),
     };
     Some(ApiResource {

@@ -1,0 +1,174 @@
+//! ACL rows. The order in which they are evaluated:
+//!
+//! | Point | Tier 1 | Tier 2 | Tier 3 |
+//! |---|---|---|---|
+//! | from-lport before load balancing | | subnet ACLs, security groups | |
+//! | from-lport after load balancing | AdminNetworkPolicy | node 3000, NetworkPolicy 2001/2000 | Baseline |
+//! | to-lport | AdminNetworkPolicy | node 3000, subnet ACLs, security groups, NetworkPolicy, private subnets | Baseline |
+//!
+//! In each point the tiers in turn, the highest priority first; the first verdict ends the point,
+//! `pass` ends the tier, no verdict admits.
+
+use std::net::IpAddr;
+
+use crate::{
+    api::policy::{Direction, PortMatch},
+    net::Family,
+    ovsdb::{
+        row::{Element, Fact, RowBuilder, RowKey},
+        schema::{Column, nb},
+    },
+};
+
+/// Tier of AdminNetworkPolicy.
+pub const TIER_ADMIN: i64 = 1;
+/// Tier of NetworkPolicy, security groups, subnet and node ACLs.
+pub const TIER: i64 = 2;
+/// Tier of BaselineAdminNetworkPolicy.
+pub const TIER_BASELINE: i64 = 3;
+
+/// Meter of ACLs that log: each may write so many lines a second on each node.
+pub const LOG_METER: &str = "kube_ovn_acl_log";
+pub const LOG_RATE: i64 = 20;
+
+/// Priorities in [`TIER`].
+pub mod priority {
+    /// Nodes reach their pods, pods their DNS cache, whatever policies say.
+    pub const NODE: i64 = 3000;
+    pub const POLICY_ALLOW: i64 = 2001;
+    pub const POLICY_DROP: i64 = 2000;
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Log {
+    Off,
+    /// At OVN's default severity (info).
+    Info,
+    Warning,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Action {
+    AllowRelated,
+    AllowStateless,
+    Drop,
+    Pass,
+}
+
+impl Action {
+    fn name(self) -> &'static str {
+        match self {
+            Action::AllowRelated => "allow-related",
+            Action::AllowStateless => "allow-stateless",
+            Action::Drop => "drop",
+            Action::Pass => "pass",
+        }
+    }
+}
+
+/// Where the ACL is evaluated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stage {
+    /// Egress: the destination may still be the address of a Service.
+    BeforeBalancing,
+    /// Egress: the destination is the backend.
+    AfterBalancing,
+}
+
+pub struct Acl {
+    pub key: RowKey,
+    /// Name of the port group or switch.
+    pub parent: String,
+    pub direction: Direction,
+    pub stage: Stage,
+    pub tier: i64,
+    pub priority: i64,
+    pub matching: String,
+    pub action: Action,
+    /// In the log; OVN takes 63 characters.
+    pub name: String,
+    pub log: Log,
+}
+
+impl Acl {
+    /// The row; its parent must refer to it, or OVSDB drops it.
+    pub fn row(&self) -> Fact {
+        let direction = match self.direction {
+            Direction::Ingress => "to-lport",
+            Direction::Egress => "from-lport",
+        };
+        let mut row = RowBuilder::new(&self.key)
+            .set(nb::acl::DIRECTION, direction)
+            .set(nb::acl::PRIORITY, self.priority)
+            .set(nb::acl::TIER, self.tier)
+            .set(nb::acl::MATCH, self.matching.as_str())
+            .set(nb::acl::ACTION, self.action.name())
+            .set(nb::acl::LOG, self.log != Log::Off)
+            .map(nb::acl::EXTERNAL_IDS, [("parent", self.parent.as_str())]);
+        let late = self.direction == Direction::Egress && self.stage == Stage::AfterBalancing;
+        row = row.map(nb::acl::OPTIONS, late.then_some(("apply-after-lb", "true")));
+        row = match self.name.as_str() {
+            "" => row.atoms(nb::acl::NAME, [] as [&str; 0]),
+            name => row.set(nb::acl::NAME, short(name)),
+        };
+        let severity = (self.log == Log::Warning).then_some("warning");
+        row = row.atoms(nb::acl::SEVERITY, severity);
+        row.atoms(nb::acl::METER, (self.log != Log::Off).then_some(LOG_METER)).fact()
+    }
+
+    /// The row and its place in a port group or switch that others contribute to as well.
+    pub fn facts(self, parent: RowKey, column: Column) -> Vec<Fact> {
+        let row = self.row();
+        vec![row, Fact::Member { row: parent, column, element: Element::Row(self.key) }]
+    }
+}
+
+/// A name that OVN can log.
+pub fn short(name: &str) -> String {
+    if name.chars().count() <= 63 {
+        return name.to_owned();
+    }
+    name.chars().take(60).chain("...".chars()).collect()
+}
+
+/// `outport == @group` or `inport == @group`: packets to, or of, a member.
+pub fn of_group(direction: Direction, group: &str) -> String {
+    match direction {
+        Direction::Ingress => format!("outport == @{group}"),
+        Direction::Egress => format!("inport == @{group}"),
+    }
+}
+
+/// The address of the other end: `ip4.src` of what comes in, `ip4.dst` of what goes out.
+pub fn peer_field(direction: Direction, family: Family) -> String {
+    let end = match direction {
+        Direction::Ingress => "src",
+        Direction::Egress => "dst",
+    };
+    crate::net::field(family, end)
+}
+
+/// `80 <= tcp.dst <= 90`; `None` of a named port, which has no number of its own.
+pub fn port_match(port: &PortMatch) -> Option<String> {
+    match port {
+        PortMatch::All(protocol) => Some(protocol.to_string()),
+        PortMatch::One(protocol, number) => Some(format!("{protocol}.dst == {number}")),
+        PortMatch::Range(protocol, first, last) => {
+            Some(format!("{first} <= {protocol}.dst <= {last}"))
+        }
+        PortMatch::Named(..) => None,
+    }
+}
+
+/// Suffix of the identity of an address set of one family.
+pub fn set_key(feature: &str, owner: &str, slot: &str, family: Family) -> RowKey {
+    RowKey::new(&nb::ADDRESS_SET, feature, owner, &format!("{slot}/{}", family.digit()))
+}
+
+pub fn address_member(set: RowKey, address: &IpAddr) -> Fact {
+    Fact::Member {
+        row: set,
+        column: nb::address_set::ADDRESSES,
+        element: Element::Atom(address.to_string().into()),
+    }
+}
