@@ -21,6 +21,7 @@ mod drift;
 mod masters;
 mod operate;
 mod pods;
+mod security;
 mod story;
 mod subnets;
 mod traffic;

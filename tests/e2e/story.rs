@@ -147,9 +147,14 @@ impl Story {
         });
     }
 
+    /// A cluster-wide object to delete at the end.
+    pub fn goes_with(&self, kind: &str, name: &str) {
+        self.extra.borrow_mut().push((kind.into(), name.into()));
+    }
+
     /// Creates a Subnet, which goes with the story.
     pub fn subnet(&self, name: &str, spec: Value) {
-        self.extra.borrow_mut().push(("subnet".into(), name.into()));
+        self.goes_with("subnet", name);
         self.put_subnet(name, spec);
     }
 

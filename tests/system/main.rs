@@ -13,6 +13,7 @@ mod node_cni;
 mod node_daemon;
 mod node_rig;
 mod node_server;
+mod northd;
 mod ovn;
 mod ovsdb;
 #[path = "../support/ovsdb_server.rs"]
@@ -20,5 +21,6 @@ mod ovsdb_server;
 mod ovsdb_tls;
 mod ovsdb_unixctl;
 mod pinger;
+mod policy_order;
 #[path = "../support/mod.rs"]
 mod support;
