@@ -56,6 +56,14 @@ pub struct Ledger {
     /// Subnets whose usage changed since it was last published.
     changed: BTreeSet<Text>,
     pools: BTreeSet<Text>,
+    /// Pods that no scheduler has placed yet. They are looked at when one has, which takes
+    /// milliseconds, or when [`Ledger::overdue`] says that it takes long: recorded with its node
+    /// at once, a pod costs one write less, and a third of all.
+    unplaced: BTreeSet<Text>,
+    /// Those of them that were not timed yet.
+    untimed: Vec<Text>,
+    /// Pods that get an address without a node.
+    overdue: BTreeSet<Text>,
     /// Records that contradict each other, to be reported.
     conflicts: Vec<String>,
 }
@@ -71,7 +79,22 @@ impl Ledger {
     }
 
     pub fn is_idle(&self) -> bool {
-        self.stale.is_empty() && self.busy.is_empty() && self.doomed.is_empty()
+        let (stale, busy, doomed) = (&self.stale, &self.busy, &self.doomed);
+        stale.is_empty() && busy.is_empty() && doomed.is_empty() && self.unplaced.is_empty()
+    }
+
+    /// Pods that began to wait for their node since the last call.
+    pub fn take_untimed(&mut self) -> Vec<Text> {
+        std::mem::take(&mut self.untimed)
+    }
+
+    /// The pod waited long enough: nothing may be able to run it, but its address can be chosen,
+    /// and what is wrong with it be told.
+    pub fn overdue(&mut self, pod: Text) {
+        if self.unplaced.remove(&pod) {
+            self.overdue.insert(pod.clone());
+            self.stale.insert(Claimant::Pod(pod));
+        }
     }
 
     /// Subnets to publish counters of.
@@ -128,6 +151,7 @@ impl Ledger {
     pub fn removed(&mut self, store: &Store, kind: Kind, key: &Text) {
         match kind {
             Kind::Pod => {
+                self.overdue.remove(key);
                 self.set_waiting(Claimant::Pod(key.clone()), None);
                 self.stale.insert(Claimant::Pod(key.clone()));
             }
@@ -327,6 +351,7 @@ impl Ledger {
         seed: &mut impl FnMut() -> u64,
         actions: &mut Vec<Action>,
     ) {
+        let waited = self.unplaced.remove(key);
         let pod = store.get::<Pod>(key);
         let uses = pod.filter(|p| !p.host_network && p.life != PodLife::Ended);
         let ports: Vec<Text> =
@@ -346,6 +371,13 @@ impl Ledger {
         let known = ports.contains(&port) || self.busy.contains(&port);
         if known || pod.life == PodLife::Terminating || !pod.invalid.is_empty() {
             self.set_waiting(Claimant::Pod(key.clone()), None);
+            return;
+        }
+        if pod.node.is_none() && !self.overdue.contains(key) {
+            self.unplaced.insert(key.clone());
+            if !waited {
+                self.untimed.push(key.clone());
+            }
             return;
         }
         match self.allocate_pod(store, pod, &port, seed()) {

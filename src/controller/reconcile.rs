@@ -118,6 +118,8 @@ pub struct Reconciler {
     /// Owners with something new to publish, once it is committed.
     to_publish: BTreeSet<Owner>,
     retries: BTreeMap<Instant, Vec<Claimant>>,
+    /// Pods that had no node at the last tick.
+    unplaced: Vec<Text>,
     waiting_since: Option<Instant>,
     was_settled: bool,
     last_oracle: Instant,
@@ -148,6 +150,7 @@ pub async fn reconcile(features: &'static [Feature], inputs: Inputs) -> Ended {
         ledger_problems: BTreeMap::new(),
         to_publish: BTreeSet::new(),
         retries: BTreeMap::new(),
+        unplaced: Vec::new(),
         waiting_since: None,
         was_settled: false,
         last_oracle: Instant::now(),
@@ -442,6 +445,9 @@ impl Reconciler {
         let later = self.retries.split_off(&now);
         for claimant in std::mem::replace(&mut self.retries, later).into_values().flatten() {
             self.ledger.retry(claimant);
+        }
+        for pod in std::mem::replace(&mut self.unplaced, self.ledger.take_untimed()) {
+            self.ledger.overdue(pod);
         }
         for subnet in self.ledger.take_changed() {
             self.publish_ledger(Kind::Subnet, &subnet);

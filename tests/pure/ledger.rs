@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use kube_ovn::{
-    api::{Ip, IpPool, Kind, PodLife, Text},
+    api::{Ip, IpPool, Kind, Pod, PodLife, Text},
     controller::ledger::{Action, Claimant, Ledger},
     net::IpRange,
     store::{Store, Stored},
@@ -40,12 +40,21 @@ impl World {
         self.ledger.removed(&self.store, kind, &key.into());
     }
 
-    /// What is to be done when every port has left the database.
+    /// What is to be done when every port has left the database, and no pod will be placed.
     fn actions(&mut self) -> Vec<Action> {
         self.actions_while(|| true)
     }
 
     fn actions_while(&mut self, committed: impl Fn() -> bool) -> Vec<Action> {
+        let mut actions = self.actions_now(&committed);
+        for pod in self.ledger.take_untimed() {
+            self.ledger.overdue(pod);
+        }
+        actions.extend(self.actions_now(committed));
+        actions
+    }
+
+    fn actions_now(&mut self, committed: impl Fn() -> bool) -> Vec<Action> {
         let seed = &mut self.seed;
         let next = || {
             *seed += 1;
@@ -309,4 +318,49 @@ fn after_a_restart_records_come_before_subnets_and_nothing_is_written() {
     world.put(shared(pod("default", "b", None)));
     assert_eq!(world.record().addresses, addresses("10.16.0.2"));
     assert_eq!(world.ledger.ipam().usage("ovn-default").v4.unwrap().using, 2);
+}
+
+#[test]
+fn a_pod_that_is_not_placed_yet_is_recorded_with_its_node_at_once() {
+    let mut world = World::new();
+    world.put(shared(pod("default", "a", None)));
+    assert_eq!(world.actions_now(|| true), vec![]);
+    assert!(!world.ledger.is_idle(), "something is to come");
+    assert_eq!(world.ledger.take_untimed(), [Text::from("default/a")]);
+    // Other news of it start no second wait.
+    let labels = [("a".into(), "b".into())].into();
+    world.put(shared(Pod { labels, ..pod("default", "a", None) }));
+    assert_eq!(world.actions_now(|| true), vec![]);
+    assert_eq!(world.ledger.take_untimed(), Vec::<Text>::new());
+    world.put(shared(pod("default", "a", Some("node1"))));
+    match &world.actions_now(|| true)[..] {
+        [Action::Record(ip)] => assert_eq!(&*ip.node, "node1"),
+        other => panic!("{other:?}"),
+    }
+    // Its time runs out later, without any effect.
+    world.ledger.overdue("default/a".into());
+    assert_eq!(world.actions_now(|| true), vec![]);
+}
+
+#[test]
+fn a_pod_that_is_never_placed_gets_its_address_all_the_same() {
+    let mut world = World::new();
+    world.put(shared(pod("default", "a", None)));
+    world.put(shared(pod("default", "gone", None)));
+    assert_eq!(world.actions_now(|| true), vec![]);
+    world.remove(Kind::Pod, "default/gone");
+    for pod in world.ledger.take_untimed() {
+        world.ledger.overdue(pod);
+    }
+    assert_eq!(names(&world.actions_now(|| true)), [("record", "a.default".into())]);
+    // What is wrong with it is told now, too.
+    let wrong = [("ovn.kubernetes.io/ip_address".into(), "10.16.0.77".into())].into();
+    world.put(shared(Pod { annotations: wrong, ..pod("default", "b", None) }));
+    assert_eq!(world.actions_now(|| true), vec![]);
+    assert_eq!(world.problem("default/b"), None);
+    for pod in world.ledger.take_untimed() {
+        world.ledger.overdue(pod);
+    }
+    world.actions_now(|| true);
+    assert!(world.problem("default/b").unwrap().contains("10.16.0.77"));
 }

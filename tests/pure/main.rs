@@ -40,3 +40,4 @@ mod source;
 #[path = "../support/mod.rs"]
 mod support;
 mod watch;
+mod writes;
