@@ -47,7 +47,12 @@ fn allow_ipv6(netns: String) {
     let _ = netns::enter(&place, || {
         for scope in ["all", "default"] {
             for key in ["disable_ipv6", "accept_ra"] {
-                let _ = sysctl::write(&format!("net.ipv6.conf.{scope}.{key}"), "0");
+                let name = format!("net.ipv6.conf.{scope}.{key}");
+                // A write of disable_ipv6 takes the lock of all links, and spins while another
+                // pod's has it.
+                if sysctl::read(&name).ok().flatten().is_none_or(|value| value != "0") {
+                    let _ = sysctl::write(&name, "0");
+                }
             }
         }
     });

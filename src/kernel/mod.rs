@@ -22,7 +22,7 @@ pub mod sysctl;
 use std::{io, sync::Arc};
 
 pub use monitor::{Change, Monitor};
-pub use netlink::Netlink;
+pub use netlink::{Effort, Netlink};
 pub use netns::within;
 
 /// A kernel call failed; every variant names the object.

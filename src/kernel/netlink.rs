@@ -9,7 +9,10 @@ use netlink_packet_core::{
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
 
-use super::{Error, netns::enter};
+use super::{
+    Error,
+    netns::{control_socket, enter},
+};
 use crate::net::Place;
 
 /// The kernel answers dumps in parts of at most 32 KiB, or of the size the reader offers.
@@ -22,8 +25,33 @@ const DUMP_RETRIES: u32 = 5;
 /// Blocking: a request takes 10-60 microseconds, creation of a veth pair about 0.3 ms.
 pub struct Netlink {
     socket: Socket,
+    /// Takes ioctls that have no netlink form; of the same namespace.
+    control: socket2::Socket,
     sequence: u32,
     buffer: Vec<u8>,
+    effort: Effort,
+}
+
+/// What a socket has done; asserted in tests, since it does not depend on the machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Effort {
+    /// Sockets opened, for each of which a thread enters the namespace (but for the host's).
+    pub sockets: u32,
+    pub requests: u32,
+    /// Whole tables read.
+    pub dumps: u32,
+}
+
+impl std::ops::Add for Effort {
+    type Output = Effort;
+
+    fn add(self, other: Effort) -> Effort {
+        Effort {
+            sockets: self.sockets + other.sockets,
+            requests: self.requests + other.requests,
+            dumps: self.dumps + other.dumps,
+        }
+    }
 }
 
 enum Part {
@@ -35,17 +63,26 @@ enum Part {
 impl Netlink {
     /// A socket of `place`; it may then be used from any thread.
     pub fn open(place: &Place) -> Result<Self, Error> {
-        let socket = enter(place, || -> io::Result<Socket> {
+        let (socket, control) = enter(place, || -> io::Result<_> {
             let mut socket = Socket::new(NETLINK_ROUTE)?;
             socket.bind_auto()?;
             socket.connect(&SocketAddr::new(0, 0))?;
             // Error texts of the kernel, without a copy of the request.
             socket.set_ext_ack(true)?;
             socket.set_cap_ack(true)?;
-            Ok(socket)
+            Ok((socket, control_socket()?))
         })?
         .map_err(|e| Error::call("rtnetlink socket", e))?;
-        Ok(Netlink { socket, sequence: 0, buffer: Vec::with_capacity(BUFFER) })
+        let effort = Effort { sockets: 1, ..Effort::default() };
+        Ok(Netlink { socket, control, sequence: 0, buffer: Vec::with_capacity(BUFFER), effort })
+    }
+
+    pub fn effort(&self) -> Effort {
+        self.effort
+    }
+
+    pub(super) fn control(&self) -> &socket2::Socket {
+        &self.control
     }
 
     /// Sends one request and waits for its acknowledgement; returns what came before it.
@@ -55,6 +92,7 @@ impl Netlink {
         message: RouteNetlinkMessage,
         flags: u16,
     ) -> Result<Vec<RouteNetlinkMessage>, Error> {
+        self.effort.requests += 1;
         self.send(object, message, NLM_F_REQUEST | NLM_F_ACK | flags)?;
         let mut replies = Vec::new();
         while !self.receive(object, &mut |part| {
@@ -72,6 +110,7 @@ impl Netlink {
         message: RouteNetlinkMessage,
     ) -> Result<Vec<RouteNetlinkMessage>, Error> {
         for _ in 0..DUMP_RETRIES {
+            self.effort.dumps += 1;
             self.send(object, message.clone(), NLM_F_REQUEST | NLM_F_DUMP)?;
             let (mut rows, mut whole) = (Vec::new(), true);
             while !self.receive(object, &mut |part| match part {

@@ -158,10 +158,18 @@ pub(super) struct EthtoolValue {
     pub data: u32,
 }
 
-/// SIOCETHTOOL with a command that takes or returns one number, in the calling thread's
-/// namespace. The ioctl is as old as every kernel that OVN runs on; the netlink form needs 5.8.
-pub(super) fn ethtool_value(link: &str, value: &mut EthtoolValue) -> io::Result<()> {
-    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::DGRAM, None)?;
+/// A socket for ioctls on links of the calling thread's namespace.
+pub(super) fn control_socket() -> io::Result<socket2::Socket> {
+    socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::DGRAM, None)
+}
+
+/// SIOCETHTOOL with a command that takes or returns one number, in the namespace of `socket`.
+/// The ioctl is as old as every kernel that OVN runs on; the netlink form needs 5.8.
+pub(super) fn ethtool_value(
+    socket: &socket2::Socket,
+    link: &str,
+    value: &mut EthtoolValue,
+) -> io::Result<()> {
     // SAFETY: all-zero is a valid ifreq.
     let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
     if link.is_empty() || link.len() >= request.ifr_name.len() {

@@ -9,7 +9,7 @@ use std::{
 use super::vswitch::{Vswitch, VswitchError};
 use crate::{
     host::HostOp,
-    kernel::{self, Netlink, arp, ethtool, ipset, iptables, sysctl},
+    kernel::{self, Effort, Netlink, arp, ipset, iptables, sysctl},
     net::Place,
     node::ovs_rows::is_ovs,
 };
@@ -89,19 +89,6 @@ impl Executor {
         errors
     }
 
-    /// Applies the operations of a pod NIC: the pair first (vswitchd would otherwise report a
-    /// missing device), then database and kernel at the same time. Must not be dropped half-way:
-    /// what is on its way cannot be recalled.
-    pub async fn apply_at_once(&self, ops: Vec<HostOp>) -> Result<(), ApplyError> {
-        let (ovs, mut kernel): (Vec<HostOp>, Vec<HostOp>) = ops.into_iter().partition(is_ovs);
-        let pair = kernel.iter().position(|op| matches!(op, HostOp::CreateVeth(_)));
-        let rest = kernel.split_off(pair.map_or(0, |n| n + 1));
-        self.apply_kernel(kernel).await?;
-        let (made, written) = tokio::join!(self.apply_kernel(rest), self.vswitch.apply(&ovs));
-        made?;
-        Ok(written?)
-    }
-
     /// Applies what can be applied, for a rollback; failures are logged and passed over.
     pub async fn apply_best_effort(&self, ops: Vec<HostOp>) {
         let (ovs, kernel): (Vec<HostOp>, Vec<HostOp>) = ops.into_iter().partition(is_ovs);
@@ -124,11 +111,16 @@ impl Executor {
     }
 
     fn apply_blocking(&self, ops: &[HostOp]) -> Result<(), kernel::Error> {
-        let mut sockets = Sockets::default();
-        for op in ops {
-            self.apply_one(op, &mut sockets)?;
-        }
-        Ok(())
+        self.apply_by(ops, &mut Sockets::default())
+    }
+
+    /// Kernel operations through sockets that are open already.
+    pub(super) fn apply_by(
+        &self,
+        ops: &[HostOp],
+        sockets: &mut Sockets,
+    ) -> Result<(), kernel::Error> {
+        ops.iter().try_for_each(|op| self.apply_one(op, sockets))
     }
 
     fn apply_one(&self, op: &HostOp, sockets: &mut Sockets) -> Result<(), kernel::Error> {
@@ -138,7 +130,7 @@ impl Executor {
             HostOp::DeleteLink { place, link } => {
                 gone_is_fine(place, sockets.of(place).and_then(|s| s.delete_link(link)))
             }
-            HostOp::TxChecksumOff { place, link } => ethtool::disable_tx_checksum(place, link),
+            HostOp::TxChecksumOff { place, link } => sockets.of(place)?.disable_tx_checksum(link),
             HostOp::AddAddress { place, link, cidr, dad } => {
                 sockets.of(place)?.add_address(link, *cidr, *dad)
             }
@@ -180,10 +172,15 @@ fn gone_is_fine(place: &Place, result: Result<(), kernel::Error>) -> Result<(), 
 
 /// One netlink socket per namespace that a batch touches.
 #[derive(Default)]
-struct Sockets(HashMap<Place, Netlink>);
+pub(super) struct Sockets(HashMap<Place, Netlink>);
 
 impl Sockets {
-    fn of(&mut self, place: &Place) -> Result<&mut Netlink, kernel::Error> {
+    /// What has been done through them.
+    pub(super) fn effort(&self) -> Effort {
+        self.0.values().map(Netlink::effort).fold(Effort::default(), |sum, effort| sum + effort)
+    }
+
+    pub(super) fn of(&mut self, place: &Place) -> Result<&mut Netlink, kernel::Error> {
         match self.0.entry(place.clone()) {
             std::collections::hash_map::Entry::Occupied(found) => Ok(found.into_mut()),
             std::collections::hash_map::Entry::Vacant(slot) => {

@@ -18,17 +18,18 @@ use super::{
     gateway::{PodNic, ProbeError, check_conflicts, check_gateways},
     locks::NicLocks,
     metrics::{Metrics, Waited},
-    observe::{dump, observe_attachment},
+    observe::dump,
     ovs_rows::{PortState, port_state},
+    pair::{self, BeginError},
     progress::{Progress, Timeline},
     resolve::{Addresses, NodeFacts, Ready, Refusal, Resolution, Work, resolve},
     state::Cluster,
 };
 use crate::{
-    api::{Text, names::port_name},
+    api::Text,
     cni::wire::{Request, Response, Route},
-    host::{AttachError, AttachPlan, AttachRequest, DefaultRoute, HostOp, nic_names, plan_attach},
-    kernel,
+    host::{AttachError, AttachPlan, AttachRequest, DefaultRoute, HostOp},
+    kernel::{self, Effort},
     net::{Cidr, DualStack, Place},
 };
 
@@ -83,6 +84,8 @@ pub struct Attacher {
 pub struct Added {
     pub response: Response,
     pub timeline: Timeline,
+    /// What it asked of the kernel up to the last change; `None` when it made no NIC.
+    pub effort: Option<Effort>,
 }
 
 /// One ADD: its deadline, its canceller and what it waits for.
@@ -94,6 +97,7 @@ struct Attempt<'a> {
     progress: Progress,
     /// Key and UID of the pod, once known: its end ends the attempt.
     pod: OnceLock<(Text, Text)>,
+    effort: OnceLock<Effort>,
 }
 
 impl Attacher {
@@ -127,15 +131,26 @@ impl Attacher {
             deadline: tokio::time::Instant::now() + self.budget,
             progress: Progress::default(),
             pod: OnceLock::new(),
+            effort: OnceLock::new(),
         };
         attempt.progress.reached("start");
         let response = attempt.run().await?;
-        Ok(Added { response, timeline: attempt.progress.timeline() })
+        let effort = attempt.effort.into_inner();
+        Ok(Added { response, timeline: attempt.progress.timeline(), effort })
     }
 
     pub(super) fn observe_wait(&self, waited: Waited, since: Instant) {
         if let Some(metrics) = &self.metrics {
             metrics.observe_wait(waited, since.elapsed().as_secs_f64());
+        }
+    }
+}
+
+impl From<BeginError> for CniError {
+    fn from(error: BeginError) -> Self {
+        match error {
+            BeginError::Plan(error) => error.into(),
+            BeginError::Kernel(error) => error.into(),
         }
     }
 }
@@ -229,8 +244,6 @@ impl Attempt<'_> {
     }
 
     async fn interface(&self, attach: &AttachRequest) -> Result<Response, CniError> {
-        let names = nic_names(&attach.container_id, &attach.ifname)?;
-        let iface_id = port_name(&attach.owner_name, &attach.namespace, &attach.provider);
         let executor = &self.attacher.executor;
         self.progress.set("the vswitch database (is the ovs-ovn pod running?)");
         let connected = async {
@@ -238,12 +251,20 @@ impl Attempt<'_> {
             Ok(())
         };
         self.bounded(connected).await?;
-        let observed = observe_attachment(executor, &attach.netns, &names.host, &iface_id).await?;
-        let plan = plan_attach(attach, &observed)?;
-        for warning in &plan.warnings {
-            tracing::warn!(port = %plan.iface_id, %warning, "a route of the pod is left out");
+        let begun = pair::begin(executor, attach).await?;
+        self.progress.reached("pair");
+        for warning in &begun.plan.warnings {
+            tracing::warn!(port = %begun.plan.iface_id, %warning, "a route of the pod is left out");
         }
-        match self.make(attach, &plan).await {
+        let (plan, made) = begun.finish(executor).await;
+        let result = match made {
+            Ok(effort) => {
+                let _ = self.effort.set(effort);
+                self.connect(attach, &plan).await
+            }
+            Err(error) => Err(error.into()),
+        };
+        match result {
             Ok(()) => Ok(self.answer(attach, &plan)),
             Err(error) => {
                 executor.apply_best_effort(plan.rollback).await;
@@ -252,9 +273,9 @@ impl Attempt<'_> {
         }
     }
 
-    async fn make(&self, attach: &AttachRequest, plan: &AttachPlan) -> Result<(), CniError> {
+    /// Waits until the NIC carries traffic.
+    async fn connect(&self, attach: &AttachRequest, plan: &AttachPlan) -> Result<(), CniError> {
         let executor = &self.attacher.executor;
-        executor.apply_at_once(plan.ops.clone()).await?;
         self.progress.reached("links");
         self.progress.set(format!(
             "ovn-controller to install the flows of port {} (external_ids:ovn-installed)",

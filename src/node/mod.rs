@@ -27,6 +27,7 @@ pub mod nics;
 pub mod observe;
 pub mod ovs_rows;
 pub mod ovs_shaping;
+mod pair;
 pub mod progress;
 pub mod reconcile;
 pub mod resolve;

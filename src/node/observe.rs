@@ -6,12 +6,12 @@ use std::{
 };
 
 use super::{
-    apply::Executor,
-    ovs_rows::{observe_ovs, observe_port, rivals},
+    apply::{Executor, Sockets},
+    ovs_rows::observe_ovs,
 };
 use crate::{
     api::Text,
-    host::{AttachObserved, HostState, Observed, TxChecksum},
+    host::{HostState, Observed, TxChecksum},
     kernel::{self, Netlink, ethtool, ipset, iptables, sysctl},
     net::{DualStack, Family, Link, LinkAddress, Place, Route},
 };
@@ -26,40 +26,31 @@ pub struct KernelDump {
 
 /// Dumps `place`; blocks for under a millisecond.
 pub fn dump(place: &Place) -> Result<KernelDump, kernel::Error> {
-    let mut socket = Netlink::open(place)?;
+    dump_by(&mut Netlink::open(place)?)
+}
+
+fn dump_by(socket: &mut Netlink) -> Result<KernelDump, kernel::Error> {
     let links = socket.links()?;
     let addresses = socket.addresses_of(&links)?;
     let routes = socket.routes_of(&links)?;
     Ok(KernelDump { links, addresses, routes })
 }
 
-/// What the attachment planner compares with: the pod's namespace, the host end, the OVS port.
-pub async fn observe_attachment(
-    executor: &Executor,
-    netns: &Text,
-    host_end: &Text,
-    iface_id: &str,
-) -> Result<AttachObserved, kernel::Error> {
-    let (place, name) = (Place::Namespace(netns.clone()), host_end.clone());
-    let kernel_side = tokio::task::spawn_blocking(move || {
-        let host_link = Netlink::open(&Place::Host)?.link(&name)?;
-        Ok::<_, kernel::Error>((host_link, dump(&place)?))
-    });
-    let (host_link, pod) = match kernel_side.await {
-        Ok(result) => result?,
-        Err(e) => return Err(interrupted(netns, e)),
+/// The host end of a pod NIC, and what the pod's namespace holds if the pod's end is in it. A pod
+/// that starts has none, so usually this is two requests and no dump, however many pods there are.
+pub(super) fn observe_pair(
+    sockets: &mut Sockets,
+    pod: &Place,
+    host_end: &str,
+    ifname: &str,
+) -> Result<(Option<Link>, KernelDump), kernel::Error> {
+    let host_link = sockets.of(&Place::Host)?.link(host_end)?;
+    let socket = sockets.of(pod)?;
+    let inside = match socket.link(ifname)? {
+        Some(_) => dump_by(socket)?,
+        None => KernelDump::default(),
     };
-    let (port, rivals) = executor
-        .vswitch()
-        .read(|replica| (observe_port(replica, host_end), rivals(replica, iface_id, host_end)));
-    Ok(AttachObserved {
-        host_link,
-        pod_links: pod.links,
-        pod_addresses: pod.addresses,
-        pod_routes: pod.routes,
-        port,
-        rivals,
-    })
+    Ok((host_link, inside))
 }
 
 pub(super) fn interrupted(path: &Text, error: tokio::task::JoinError) -> kernel::Error {

@@ -2,7 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use kube_ovn::{cni::wire::Request, kernel::Netlink, node::state::Change};
+use kube_ovn::{
+    cni::wire::Request,
+    kernel::{Effort, Netlink},
+    node::state::Change,
+};
 use serde_json::json;
 
 use crate::node_rig::{GATEWAY, Sandbox, bare_pod, on_node, pod, subnet, wait_until};
@@ -44,6 +48,46 @@ fn add_twice_check_and_del_twice() {
         node.del(&sandbox).await;
         assert!(node.attacher.check(&request).await.is_err());
     });
+}
+
+/// Work of the kernel for one NIC: one visit to the pod's namespace and no dump of anything.
+#[test]
+fn an_add_costs_the_same_whatever_runs_on_the_node() {
+    on_node(|node| async move {
+        node.install_ports();
+        let mut sandboxes = Vec::new();
+        for number in 0..6 {
+            let name = format!("web-{number}");
+            node.upsert(pod(&name, "u1", &format!("10.16.0.{}", 10 + number)));
+            let sandbox = Sandbox::new(&name, "u1");
+            let added = node.attacher.add(&request(&sandbox, &name), &Default::default()).await;
+            let once = Effort { sockets: 2, requests: 8, dumps: 0 };
+            assert_eq!(added.unwrap().effort, Some(once), "pod {number}");
+            sandboxes.push((name, sandbox));
+        }
+        // What is there already is looked at more closely, and left alone.
+        let (name, sandbox) = &sandboxes[0];
+        let again = node.attacher.add(&request(sandbox, name), &Default::default()).await;
+        let look = Effort { sockets: 2, requests: 2, dumps: 4 };
+        assert_eq!(again.unwrap().effort, Some(look));
+        for (_, sandbox) in &sandboxes {
+            node.del(sandbox).await;
+        }
+        node.assert_clean();
+    });
+}
+
+fn request(sandbox: &Sandbox, pod: &str) -> Request {
+    Request {
+        cni_type: "kube-ovn".into(),
+        pod_name: pod.into(),
+        pod_namespace: "shop".into(),
+        container_id: sandbox.container.clone(),
+        net_ns: sandbox.netns.clone(),
+        if_name: "eth0".into(),
+        provider: "ovn".into(),
+        ..Request::default()
+    }
 }
 
 #[test]
@@ -98,16 +142,7 @@ fn bug_8_a_failed_add_leaves_nothing() {
         let attacher = node.attacher.clone().with_budget(Duration::from_secs(1));
         node.upsert(pod("web-0", "u1", "10.16.0.5"));
         let sandbox = Sandbox::new("web-0", "u1");
-        let request = Request {
-            cni_type: "kube-ovn".into(),
-            pod_name: "web-0".into(),
-            pod_namespace: "shop".into(),
-            container_id: sandbox.container.clone(),
-            net_ns: sandbox.netns.clone(),
-            if_name: "eth0".into(),
-            provider: "ovn".into(),
-            ..Request::default()
-        };
+        let request = request(&sandbox, "web-0");
         // No ovn-controller: the flows never come.
         let error = attacher.add(&request, &Default::default()).await.unwrap_err().to_string();
         assert!(error.contains("ovn-installed") && error.contains("web-0.shop"), "{error}");
