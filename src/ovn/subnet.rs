@@ -88,7 +88,7 @@ fn router_port(subnet: &Subnet) -> Vec<Fact> {
     };
     let router_port = RowBuilder::new(&lrp)
         .set(nb::logical_router_port::NAME, lrp_name.as_str())
-        .set(
+        .initial(
             nb::logical_router_port::MAC,
             keys::stable_mac(&format!("router-port:{lrp_name}")).to_string(),
         )

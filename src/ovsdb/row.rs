@@ -78,6 +78,10 @@ pub enum Element {
 pub enum Value {
     /// Ordered, without doubles.
     Set(Box<[Element]>),
+    /// Given to a row that we make; what an existing row has is kept. For values that others hold
+    /// in their tables, such as the MAC address of a gateway: one that upstream chose at random
+    /// stays when its router is taken over.
+    Initial(Box<[Element]>),
     /// Ordered by key.
     Map(Box<[(Atom, Atom)]>),
     /// The column is the union of the [`Fact::Member`]s (set) or [`Fact::Entry`]s (map) of all
@@ -151,6 +155,13 @@ impl RowBuilder {
     #[must_use]
     pub fn set(self, column: Column, atom: impl Into<Atom>) -> Self {
         self.elements(column, [Element::Atom(atom.into())])
+    }
+
+    /// A scalar that only a row made by us gets, see [`Value::Initial`].
+    #[must_use]
+    pub fn initial(mut self, column: Column, atom: impl Into<Atom>) -> Self {
+        self.columns.insert(column, Value::Initial([Element::Atom(atom.into())].into()));
+        self
     }
 
     /// A set of literals; none is the empty set.

@@ -247,7 +247,7 @@ impl<'a> Differ<'a> {
             }
             Value::Contributed => self.compare_contributed(key, row, column),
             // Became entries when the fact was taken in.
-            Value::Merged(_) => true,
+            Value::Merged(_) | Value::Initial(_) => true,
         }
     }
 
@@ -396,7 +396,9 @@ impl<'a> Differ<'a> {
         let columns = self.desired.row(key).into_iter().flat_map(Columns::iter);
         for (column, value) in columns {
             let cell = match value {
-                Value::Set(all) => Cell::Set(all.iter().filter_map(|e| self.item(e)).collect()),
+                Value::Set(all) | Value::Initial(all) => {
+                    Cell::Set(all.iter().filter_map(|e| self.item(e)).collect())
+                }
                 Value::Map(all) => Cell::map(with_identity(key, *column, all)),
                 Value::Contributed | Value::Merged(_) => continue,
             };

@@ -29,6 +29,7 @@ mod scale;
 mod schema;
 mod security;
 mod subtract;
+mod takeover;
 mod translate;
 
 mod architecture;
