@@ -32,7 +32,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    pub const ALL: [Kind; 12] = [
+    pub const ALL: &[Kind] = &[
         Kind::Settings,
         Kind::Vpc,
         Kind::Subnet,

@@ -69,8 +69,8 @@ impl Engine {
     pub fn from_store(features: &'static [Feature], store: &Store) -> Self {
         let mut engine = Engine::new(features);
         let reads: Vec<Read> = Kind::ALL
-            .into_iter()
-            .flat_map(|kind| store.keys(kind).map(move |key| Read::Object(kind, key.clone())))
+            .iter()
+            .flat_map(|&kind| store.keys(kind).map(move |key| Read::Object(kind, key.clone())))
             .collect();
         engine.refresh(store, reads.iter().map(|r| (r, Cause::Changed)));
         engine

@@ -190,7 +190,7 @@ fn apply_all(cluster: &mut Cluster, events: &[Event]) {
 /// Goes from whatever there is to `state`.
 fn go_to(cluster: &mut Cluster, state: &State) {
     let mut events = Vec::new();
-    for kind in Kind::ALL {
+    for &kind in Kind::ALL {
         for key in cluster.store.keys(kind) {
             if !state.contains_key(&(kind, key.clone())) {
                 events.push(Event { kind, key: key.clone(), what: What::Deleted });

@@ -85,7 +85,7 @@ pub fn read(document: &Value, settings: &Settings) -> Event {
         None => name.into(),
     };
     let kind_name = document["kind"].as_str().expect("kind");
-    let kind = Kind::ALL.into_iter().find(|k| k.name() == kind_name);
+    let kind = Kind::ALL.iter().copied().find(|k| k.name() == kind_name);
     let kind = kind.unwrap_or_else(|| panic!("unknown kind {kind_name}"));
     if document["delete"] == true {
         return Event { kind, key, what: What::Deleted };
