@@ -111,15 +111,15 @@ clean_cluster() {
     say "nodes"
     clean_nodes
     say "services, accounts, marks"
-    system delete service ovn-nb ovn-sb ovn-northd kube-ovn-controller kube-ovn-cni kube-ovn-monitor kube-ovn-pinger --ignore-not-found >/dev/null
+    system delete service ovn-nb ovn-sb ovn-northd kube-ovn-controller kube-ovn-cni kube-ovn-monitor kube-ovn-pinger kube-ovn-webhook --ignore-not-found >/dev/null
     system delete configmap kube-ovn-install ovn-config ovn-ic-config ovn-external-gw-config ovn-vpc-nat-config ovn-vpc-nat-gw-config vpc-dns-config --ignore-not-found >/dev/null
-    system delete secret kube-ovn-tls ovn-ipsec-ca --ignore-not-found >/dev/null
+    system delete secret kube-ovn-tls kube-ovn-webhook-secret ovn-ipsec-ca --ignore-not-found >/dev/null
     system delete lease kube-ovn-controller --ignore-not-found >/dev/null
-    system delete serviceaccount ovn ovn-ovs kube-ovn-cni kube-ovn-app vpc-dns vpc-nat-gw --ignore-not-found >/dev/null
-    system delete rolebinding ovn kube-ovn-cni kube-ovn-app kube-ovn-app-peers --ignore-not-found >/dev/null
-    system delete role kube-ovn-app-peers --ignore-not-found >/dev/null
-    k delete clusterrolebinding ovn ovn-ovs kube-ovn-cni kube-ovn-app vpc-dns --ignore-not-found >/dev/null
-    k delete clusterrole system:ovn system:ovn-ovs system:kube-ovn-cni system:kube-ovn-app system:vpc-dns --ignore-not-found >/dev/null
+    system delete serviceaccount ovn ovn-ovs kube-ovn-cni kube-ovn-app kube-ovn-webhook vpc-dns vpc-nat-gw --ignore-not-found >/dev/null
+    system delete rolebinding ovn kube-ovn-cni kube-ovn-app kube-ovn-app-peers kube-ovn-webhook --ignore-not-found >/dev/null
+    system delete role kube-ovn-app-peers kube-ovn-webhook --ignore-not-found >/dev/null
+    k delete clusterrolebinding ovn ovn-ovs kube-ovn-cni kube-ovn-app kube-ovn-webhook vpc-dns --ignore-not-found >/dev/null
+    k delete clusterrole system:ovn system:ovn-ovs system:kube-ovn-cni system:kube-ovn-app system:kube-ovn-webhook system:vpc-dns --ignore-not-found >/dev/null
     remove_marks nodes annotations
     remove_marks nodes labels
     remove_marks namespaces annotations

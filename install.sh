@@ -104,6 +104,7 @@ dry_run() {
     if [ -n "$NODE_IPS" ]; then MASTER_IPS=$NODE_IPS; count_masters
     else need_kubectl; find_masters; fi
     for part in crds rbac databases control pinger; do manifests "$part"; done
+    [ "$ENABLE_WEBHOOK" = false ] || manifests webhook
 }
 
 install_in_cluster() {
@@ -131,6 +132,7 @@ install_in_cluster() {
     apply control
     await deployment kube-ovn-controller kube-ovn-controller
     await daemonset kube-ovn-cni kube-ovn-cni
+    await deployment kube-ovn-monitor kube-ovn-monitor
     wait_until 60 nodes_ready || say "note: some nodes are not Ready yet (kubectl get nodes)"
     [ "$DEL_NON_HOST_NET_POD" = false ] || restart_foreign_pods "$foreign"
     if system get deployment coredns >/dev/null 2>&1; then
@@ -141,6 +143,10 @@ install_in_cluster() {
     fi
     apply pinger
     await daemonset kube-ovn-pinger kube-ovn-pinger
+    if [ "$ENABLE_WEBHOOK" = true ]; then
+        apply webhook
+        await deployment kube-ovn-webhook kube-ovn-webhook
+    fi
     say "Kube-OVN $VERSION is installed"
 }
 

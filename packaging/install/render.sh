@@ -15,7 +15,7 @@ render() {
     }' "$1"
 }
 
-# manifests PART: the rendered files of PART (crds, rbac, databases, control, pinger).
+# manifests PART: the rendered files of PART (crds, rbac, databases, control, pinger, webhook).
 manifests() {
     local dir=$HOME_DIR/packaging file
     case $1 in
@@ -24,6 +24,7 @@ manifests() {
         databases) set -- "$dir"/manifests/[23]0-*.yaml ;;
         control) set -- "$dir"/manifests/[456]?-*.yaml ;;
         pinger) set -- "$dir"/manifests/70-*.yaml ;;
+        webhook) set -- "$dir"/webhook.yaml ;;
     esac
     for file; do
         echo "---"

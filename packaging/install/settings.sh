@@ -37,6 +37,7 @@ ENABLE_LIVE_MIGRATION_OPTIMIZE|bool|true|
 ENABLE_ARP_DETECT_IP_CONFLICT|bool|true|probe for a doubled address before a pod starts
 CHECK_GATEWAY|bool|true|pods wait until their gateway answers
 NODE_LOCAL_DNS_IP|ips||addresses of node-local DNS
+ENABLE_WEBHOOK|bool|false|refuse wrong objects when they are written
 ENABLE_METRICS|bool|true|
 SECURE_SERVING|bool|false|metrics by HTTPS for authorized tokens only
 ENABLE_BIND_LOCAL_IP|bool|true|listen on the node addresses only

@@ -30,6 +30,7 @@ use crate::{
     controller::{
         chassis,
         commit::{self, AcceptPlan},
+        figures::Figures,
         gateway_probe::probe_gateways,
         leader::{self, Leadership},
         publish::Publisher,
@@ -179,6 +180,8 @@ async fn lead(
         nodes,
         gateways,
         silent,
+        // The process ends with its leadership, so this happens once.
+        figures: Figures::register(telemetry::metrics::registry()).context("register metrics")?,
     };
     Ok(reconcile::reconcile(FEATURES, inputs).await)
 }

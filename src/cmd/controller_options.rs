@@ -254,7 +254,7 @@ fn excludes(given: &Given<'_>) -> Result<Vec<IpRange>, Usage> {
     given.list("default-exclude-ips").into_iter().map(parse).collect()
 }
 
-fn settings(given: &Given<'_>) -> Result<Settings, Usage> {
+pub(super) fn settings(given: &Given<'_>) -> Result<Settings, Usage> {
     let network_type = given.text("network-type");
     let refused = match network_type.as_str() {
         "geneve" | "vxlan" => None,

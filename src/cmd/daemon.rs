@@ -32,6 +32,7 @@ use crate::{
         cni_server::{Socket, serve},
         datapath::report_datapath,
         feed::changes,
+        figures,
         health::{JoinHealth, Reach},
         install::{Installed, install_conflist},
         metrics::Metrics,
@@ -42,7 +43,7 @@ use crate::{
         vswitch::Vswitch,
     },
     store::watch::{Scope, Watches},
-    telemetry::{self, Probes},
+    telemetry::{self, Probes, Snapshot},
 };
 
 pub const APPLET: Applet = Applet {
@@ -223,6 +224,9 @@ async fn serve_node(options: DaemonOptions) -> anyhow::Result<ExitCode> {
     };
     let probes = Probes { live: Arc::new(|| Ok(())), ready };
     let _serving = telemetry::serve(&options.serving, probes, Some(client.clone())).await?;
+    let shown = Snapshot::register(telemetry::metrics::registry(), figures::FAMILIES)?;
+    let name = options.node_name.as_str().into();
+    tasks.spawn(figures::show_node(name, executor.clone(), shown));
     prepare_firewall(executor);
     let stop = CancellationToken::new();
     let socket = Socket::bind(&options.cni_socket)?;

@@ -9,12 +9,14 @@
 
 mod cni;
 mod controller;
-mod controller_metrics;
+pub mod controller_metrics;
 pub mod controller_options;
 mod daemon;
 pub mod daemon_options;
 pub mod flags;
 mod leader_checker;
+mod monitor;
+pub mod monitor_options;
 pub mod options;
 mod ovn_healthcheck;
 mod ovs_healthcheck;
@@ -24,6 +26,7 @@ pub mod runtime;
 mod start_db;
 mod start_ovs;
 mod uninstall_ovs;
+mod webhook;
 
 use std::{ffi::OsString, path::Path, process::ExitCode};
 
@@ -62,6 +65,8 @@ pub const APPLETS: &[Applet] = &[
     ovs_healthcheck::APPLET,
     leader_checker::APPLET,
     pinger::APPLET,
+    monitor::APPLET,
+    webhook::APPLET,
     uninstall_ovs::APPLET,
 ];
 

@@ -2,6 +2,7 @@
 
 pub mod chassis;
 pub mod commit;
+pub mod figures;
 pub mod gateway;
 pub mod gateway_probe;
 pub mod leader;

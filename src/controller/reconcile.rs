@@ -29,6 +29,7 @@ use crate::{
 use super::{
     chassis::Nodes,
     commit::{AcceptPlan, Commit, Finished, Next},
+    figures::Figures,
     gateway,
     gateway_probe::{self, Targets},
     ledger::{Action, Claimant, Ledger, claimant_of},
@@ -41,6 +42,8 @@ const WRITES: usize = 64;
 /// Leadership is given up when nothing could be committed for this long although something waits.
 const STUCK: Duration = Duration::from_secs(30);
 const ORACLE: Duration = Duration::from_secs(600);
+/// Metrics of subnets are renewed this often, as a usual scrape comes.
+const FIGURES: Duration = Duration::from_secs(10);
 const TICK: Duration = Duration::from_secs(1);
 
 /// Why the loop ended.
@@ -93,6 +96,7 @@ pub struct Inputs {
     /// Gateway nodes to probe, and those that do not answer.
     pub gateways: watch::Sender<Targets>,
     pub silent: watch::Receiver<BTreeSet<Text>>,
+    pub figures: Figures,
 }
 
 enum Done {
@@ -129,6 +133,8 @@ pub struct Reconciler {
     gateways: watch::Sender<Targets>,
     /// Gateway nodes that do not answer.
     silent: BTreeSet<Text>,
+    figures: Figures,
+    figures_shown: Instant,
 }
 
 /// Runs until leadership has to end.
@@ -159,6 +165,8 @@ pub async fn reconcile(features: &'static [Feature], inputs: Inputs) -> Ended {
         nodes: inputs.nodes,
         gateways: inputs.gateways,
         silent: BTreeSet::new(),
+        figures: inputs.figures,
+        figures_shown: Instant::now(),
     };
     reconciler.apply(vec![(Arc::new(inputs.settings) as Arc<dyn Stored>).into()]);
     let mut tick = tokio::time::interval(TICK);
@@ -459,6 +467,10 @@ impl Reconciler {
             *known = targets;
             changed
         });
+        if now.duration_since(self.figures_shown) > FIGURES {
+            self.figures_shown = now;
+            self.figures.show_subnets(&self.store, self.ledger.ipam());
+        }
         for conflict in self.ledger.take_conflicts() {
             tracing::error!(conflict, "two records hold one address");
         }
@@ -536,8 +548,11 @@ impl Reconciler {
                         "northbound transaction"
                     );
                     let (client, done) = (self.ovsdb.clone(), self.done.clone());
+                    let figures = self.figures.clone();
                     tokio::spawn(async move {
+                        let start = Instant::now();
                         let result = client.transact(&transaction).await.map(|_| ());
+                        figures.note_transaction(start.elapsed().as_secs_f64() * 1e3, &result);
                         // The loop may have ended meanwhile.
                         let _ = done.send(Done::Transaction(result));
                     });

@@ -8,6 +8,7 @@
 //!   [`resolve`] (pure) says what a request needs or waits for.
 //! * [`reconcile`]: the host loop; [`health`]: is the join network reachable; [`chassis`]: the
 //!   node's annotation; [`install`]: files of the plugin.
+//! * [`metrics`], [`figures`]: what requests write, and what is read.
 //! * [`feed`]: what the watches report, as changes of the state.
 
 pub mod apply;
@@ -18,6 +19,7 @@ pub mod cni_server;
 pub mod datapath;
 pub mod detach;
 pub mod feed;
+pub mod figures;
 pub mod gateway;
 pub mod health;
 pub mod install;

@@ -185,14 +185,14 @@ async fn guard(State(gate): State<Arc<Gate>>, request: Request, next: Next) -> R
 }
 
 /// Handshakes run in tasks of their own, so a silent peer cannot hold up the others.
-struct TlsListener {
+pub struct TlsListener {
     local: Option<SocketAddr>,
     ready: mpsc::Receiver<(TlsStream<TcpStream>, SocketAddr)>,
     _accepting: JoinSet<()>,
 }
 
 impl TlsListener {
-    fn new(mut listener: TcpListener, acceptor: TlsAcceptor) -> Self {
+    pub fn new(mut listener: TcpListener, acceptor: TlsAcceptor) -> Self {
         let (sender, ready) = mpsc::channel(BACKLOG);
         let local = listener.local_addr().ok();
         let mut accepting = JoinSet::new();

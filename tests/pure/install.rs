@@ -57,6 +57,7 @@ fn every_manifest_is_yaml_without_a_template_left() {
         "Deployment/kube-ovn-controller",
         "DaemonSet/kube-ovn-cni",
         "DaemonSet/kube-ovn-pinger",
+        "Deployment/kube-ovn-monitor",
         "Service/ovn-nb",
         "Service/ovn-sb",
         "Service/ovn-northd",
@@ -92,7 +93,7 @@ fn dual_stack_chooses_both_families_everywhere() {
     let text = manifests(&[("DUAL_STACK", "true"), ("IPV6", "true")]);
     assert!(text.contains("- --default-cidr=10.16.0.0/16,fd00:10:16::/112\n"));
     assert!(text.contains("- --node-switch-cidr=100.64.0.0/16,fd00:100:64::/112\n"));
-    assert_eq!(text.matches("  ipFamilyPolicy: PreferDualStack\n").count(), 6);
+    assert_eq!(text.matches("  ipFamilyPolicy: PreferDualStack\n").count(), 7);
     let text = manifests(&[("IPV6", "true")]);
     assert!(text.contains("- --default-cidr=fd00:10:16::/112\n"));
     assert!(text.contains("- --service-cluster-ip-range=fd00:10:96::/108\n"));
@@ -204,6 +205,7 @@ fn the_programs_accept_the_flags_of_the_manifests() {
         ("/kube-ovn/start-controller.sh", "securityContext:", "start-controller"),
         ("/kube-ovn/start-cniserver.sh", "securityContext:", "start-cniserver"),
         ("/kube-ovn/install-cni.sh", "securityContext:", "install-cni"),
+        ("[/kube-ovn/start-ovn-monitor.sh]", "securityContext:", "kube-ovn-monitor"),
         ("[/kube-ovn/kube-ovn-pinger]", "securityContext:", "kube-ovn-pinger"),
     ] {
         let part = text.split(from).nth(1).and_then(|rest| rest.split(to).next()).unwrap();

@@ -1,6 +1,7 @@
 //! Pure tests: no root, no server, seconds.
 
 mod api;
+mod chart;
 mod cmd;
 mod cni;
 mod cni_node;
@@ -8,6 +9,7 @@ mod cni_rows;
 mod commit;
 mod crds;
 mod engine;
+mod figures;
 mod gateways;
 mod host;
 mod host_attach;
@@ -19,6 +21,8 @@ mod ipam_model;
 mod last_valid;
 mod leader;
 mod ledger;
+mod monitor;
+mod monitoring;
 mod net;
 mod ovsdb_frame;
 mod ovsdb_json;
@@ -42,3 +46,4 @@ mod source;
 mod support;
 mod watch;
 mod writes;
+mod webhook;

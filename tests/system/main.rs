@@ -4,6 +4,7 @@
 mod central;
 mod central_faults;
 mod central_ovs;
+mod chart;
 mod kernel;
 mod kernel_attach;
 mod kernel_firewall;
