@@ -58,6 +58,17 @@ with_lock() {
     ) 9>"$SANDBOX_CACHE/.lock-$name"
 }
 
+# detached COMMAND...: becomes the command, without the descriptors that were inherited: a lock
+# that the caller's caller holds would be held as long as the node lives.
+detached() {
+    local fd
+    for fd in /proc/self/fd/*; do
+        fd=${fd##*/}
+        [ "$fd" -le 2 ] || eval "exec $fd>&-"
+    done
+    exec "$@"
+}
+
 # key_of WORD|FILE...: short hash of files' content and of the words that are not files.
 key_of() {
     local a
