@@ -1,6 +1,7 @@
 //! The Kubernetes surface: CRD types, annotation and label names, raw -> validated objects.
 
 pub mod crd;
+mod external;
 pub mod names;
 mod object;
 pub mod parse;
@@ -8,6 +9,7 @@ pub mod policy;
 mod security;
 pub mod selectors;
 
+pub use external::*;
 pub use object::*;
 pub use policy::NetworkPolicy;
 pub use security::*;

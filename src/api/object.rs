@@ -29,6 +29,7 @@ pub enum Kind {
     Chassis,
     Gateway,
     NetworkPolicy,
+    ExternalGateway,
 }
 
 impl Kind {
@@ -45,6 +46,7 @@ impl Kind {
         Kind::Chassis,
         Kind::Gateway,
         Kind::NetworkPolicy,
+        Kind::ExternalGateway,
     ];
 
     pub fn name(self) -> &'static str {
@@ -61,6 +63,7 @@ impl Kind {
             Kind::Chassis => "Chassis",
             Kind::Gateway => "Gateway",
             Kind::NetworkPolicy => "NetworkPolicy",
+            Kind::ExternalGateway => "ConfigMap",
         }
     }
 }
@@ -112,6 +115,10 @@ pub enum Index {
     SubnetsByEgressTable,
     VpcsByNamespace,
     NodesByDottedName,
+    /// By name: nodes with a userspace datapath.
+    UserspaceNodes,
+    /// Nodes labelled external-gw=true (bucket value "").
+    ExternalGatewayNodes,
     PoolsBySubnet,
     PoolsByNamespace,
     /// By name with dots for dashes, as in port group names.
@@ -154,6 +161,7 @@ pub struct Settings {
     pub node_local_dns: Vec<IpAddr>,
     pub network_type: Text,
     pub enable_ipsec: bool,
+    pub external: super::ExternalSettings,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -408,6 +416,8 @@ pub struct Node {
     pub annotations: Map,
     pub internal_ips: DualStack<IpAddr>,
     pub ready: bool,
+    /// Condition OpenvSwitchDatapath of the agent: packets are switched in user space.
+    pub userspace: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -531,12 +541,16 @@ object!(IpPool, Kind::IpPool, |s| s.name.clone(), {
     buckets.extend(s.namespaces.iter().map(|n| (Index::PoolsByNamespace, n.clone())));
     buckets
 });
-object!(
-    Node,
-    Kind::Node,
-    |s| s.name.clone(),
-    vec![(Index::NodesByDottedName, dotted(&s.name).into())]
-);
+object!(Node, Kind::Node, |s| s.name.clone(), {
+    let mut buckets = vec![(Index::NodesByDottedName, dotted(&s.name).into())];
+    if s.userspace {
+        buckets.push((Index::UserspaceNodes, s.name.clone()));
+    }
+    if s.labels.get(super::names::label::EXTERNAL_GW).is_some_and(|v| &**v == "true") {
+        buckets.push((Index::ExternalGatewayNodes, "".into()));
+    }
+    buckets
+});
 object!(Namespace, Kind::Namespace, |s| s.name.clone(), vec![]);
 object!(
     Pod,

@@ -23,8 +23,8 @@ use crate::{
     api::{
         Kind, Settings, crd, names,
         parse::{
-            parse_ip, parse_ippool, parse_namespace, parse_network_policy, parse_node, parse_pod,
-            parse_security_group, parse_subnet, parse_vpc,
+            parse_external_gateway, parse_ip, parse_ippool, parse_namespace, parse_network_policy,
+            parse_node, parse_pod, parse_security_group, parse_subnet, parse_vpc,
         },
     },
     controller::{
@@ -243,6 +243,9 @@ fn start_watches(watches: &mut Watches, settings: &Settings) -> BTreeSet<Kind> {
     watches.core(&Scope::ALL, |raw: &core::Namespace| Ok(parse_namespace(raw)));
     watches.core(&Scope::ALL, |raw: &core::Pod| Ok(parse_pod(raw)));
     watches.core(&Scope::ALL, |raw: &NetworkPolicy| Ok(parse_network_policy(raw)));
+    watches.core(&Scope::object(&settings.external.config), |raw: &core::ConfigMap| {
+        Ok(parse_external_gateway(raw))
+    });
     BTreeSet::from([
         Kind::Vpc,
         Kind::Subnet,
@@ -253,6 +256,7 @@ fn start_watches(watches: &mut Watches, settings: &Settings) -> BTreeSet<Kind> {
         Kind::Namespace,
         Kind::Pod,
         Kind::NetworkPolicy,
+        Kind::ExternalGateway,
     ])
 }
 

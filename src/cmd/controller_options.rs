@@ -10,14 +10,13 @@ use super::{
     options::{self, Environment, check_disjoint, cidrs, wrong},
 };
 use crate::{
-    api::Settings,
+    api::{EXTERNAL_GATEWAY_CONFIG, ExternalSettings, Settings},
     net::{Cidr, DualStack, Family, IpRange, parse_ip},
     telemetry::{LogOptions, Serving},
 };
 
 const LATER_LB: Support = Support::Later("renaming the Service load balancers");
 const LATER_VLAN: Support = Support::Later("an underlay default network");
-const LATER_EXTERNAL: Support = Support::Later("the OVN external gateway");
 /// Only means something together with a flag that is refused.
 const VLAN_DETAIL: Support = Support::Ignored("it describes an underlay default network");
 const PATCHED_OVN: Support = Support::Ignored("it steers patched OVN; stock OVN behaves right");
@@ -80,10 +79,10 @@ pub const FLAGS: &[Flag] = &[
     Flag::switch("enable-anp", "false", "").support(Support::Later("AdminNetworkPolicy")),
     Flag::switch("enable-ovn-ipsec", "false", "").support(Support::Later("IPsec")),
     Flag::switch("enable-live-migration-optimize", "true", "fast live migration of VMs"),
-    Flag::text("external-gateway-config-ns", "kube-system", "").support(LATER_EXTERNAL),
-    Flag::text("external-gateway-switch", "external", "").support(LATER_EXTERNAL),
-    Flag::text("external-gateway-net", "external", "").support(LATER_EXTERNAL),
-    Flag::number("external-gateway-vlanid", "0", 4095, "").support(LATER_EXTERNAL),
+    Flag::text("external-gateway-config-ns", "kube-system", "namespace of ovn-external-gw-config"),
+    Flag::text("external-gateway-switch", "external", "switch of the external network"),
+    Flag::text("external-gateway-net", "external", "its name in bridge mappings"),
+    Flag::number("external-gateway-vlanid", "0", 4095, "its VLAN; 0 = untagged"),
     Flag::text("node-local-dns-ip", "", "addresses of node-local DNS, comma list"),
     Flag::number("gc-interval", "360", 1_000_000, "").support(NO_GC),
     Flag::number("inspect-interval", "20", 1_000_000, "").support(NO_GC),
@@ -283,6 +282,17 @@ pub(super) fn settings(given: &Given<'_>) -> Result<Settings, Usage> {
             .collect::<Result<_, _>>()?,
         network_type: network_type.into(),
         enable_ipsec: given.is_on("enable-ovn-ipsec"),
+        external: ExternalSettings {
+            enabled: given.is_on("enable-eip-snat"),
+            config: format!(
+                "{}/{EXTERNAL_GATEWAY_CONFIG}",
+                given.text("external-gateway-config-ns")
+            )
+            .into(),
+            switch: given.text("external-gateway-switch").into(),
+            network: given.text("external-gateway-net").into(),
+            vlan: given.small("external-gateway-vlanid"),
+        },
     })
 }
 

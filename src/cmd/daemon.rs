@@ -21,7 +21,7 @@ use super::{
     runtime,
 };
 use crate::{
-    api::{Invalid, Node, Pod, Settings, Subnet, crd, parse},
+    api::{ExternalGateway, Invalid, Node, Pod, Settings, Subnet, crd, parse},
     host::{Datapath, MirrorScope, NetworkType},
     kernel::{iptables, sysctl},
     node::{
@@ -31,11 +31,13 @@ use crate::{
         check_ports::serve_check_ports,
         cni_server::{Socket, serve},
         datapath::report_datapath,
+        events::PodEvents,
         feed::changes,
         figures,
         health::{JoinHealth, Reach},
         install::{Installed, install_conflist},
         metrics::Metrics,
+        netem::watch_netem,
         reconcile::{HostConfig, HostLoop, HostStatus},
         resolve::{ConflictProbe, NodeFacts},
         service::handler,
@@ -128,15 +130,24 @@ fn settings(options: &DaemonOptions) -> Settings {
         node_local_dns: Vec::new(),
         network_type: "geneve".into(),
         enable_ipsec: false,
+        external: Default::default(),
     }
 }
 
 /// The watches of a node. They end when the set is dropped.
-fn watch_cluster(client: Client, node: &str, cluster: &Arc<Cluster>, tasks: &mut JoinSet<()>) {
+fn watch_cluster(
+    client: Client,
+    (node, config): (&str, &str),
+    cluster: &Arc<Cluster>,
+    tasks: &mut JoinSet<()>,
+) {
     let (mut watches, mut updates) = Watches::new(client);
     watches.core::<core::Node, Node>(&Scope::ALL, |raw| Ok(parse::parse_node(raw)));
     watches.core::<core::Pod, Pod>(&Scope::pods_on(node), |raw| Ok(parse::parse_pod(raw)));
     watches.custom::<crd::Subnet, Subnet>(parse_subnet);
+    watches.core::<core::ConfigMap, ExternalGateway>(&Scope::object(config), |raw| {
+        Ok(parse::parse_external_gateway(raw))
+    });
     let cluster = cluster.clone();
     tasks.spawn(async move {
         let _watches = watches;
@@ -168,6 +179,10 @@ fn host_config(options: &DaemonOptions) -> HostConfig {
             options.mirror_interface.as_str().into(),
             if options.mirror_all { MirrorScope::All } else { MirrorScope::Pods },
         ),
+        external: (
+            options.external_switch.as_str().into(),
+            options.external_config.as_str().into(),
+        ),
     }
 }
 
@@ -194,10 +209,13 @@ async fn serve_node(options: DaemonOptions) -> anyhow::Result<ExitCode> {
     let _ = SETTINGS.set(settings(&options));
     let mut tasks = JoinSet::new();
     let cluster = Arc::new(Cluster::default());
-    watch_cluster(client.clone(), &options.node_name, &cluster, &mut tasks);
+    let watched = (options.node_name.as_str(), options.external_config.as_str());
+    watch_cluster(client.clone(), watched, &cluster, &mut tasks);
     let vswitch = Vswitch::connect(&options.ovs_socket);
     let executor = Executor::new(vswitch.clone());
     let metrics = Metrics::register(telemetry::metrics::registry(), &options.node_name)?;
+    let events = PodEvents::new(client.clone(), &options.node_name.as_str().into());
+    tasks.spawn(watch_netem(cluster.clone(), vswitch.clone(), events.clone()));
     let (facts, seen_facts) = watch::channel(NodeFacts {
         node: options.node_name.as_str().into(),
         datapath: Datapath::System,
@@ -208,7 +226,8 @@ async fn serve_node(options: DaemonOptions) -> anyhow::Result<ExitCode> {
         },
     });
     let attacher =
-        Attacher::new(cluster.clone(), executor.clone(), seen_facts, Some(metrics.clone()));
+        Attacher::new(cluster.clone(), executor.clone(), seen_facts, Some(metrics.clone()))
+            .with_events(events.clone());
     let host = HostLoop::new(host_config(&options), cluster.clone(), executor.clone(), facts);
     let (reach_sender, reach) = watch::channel(Reach::Unknown);
     let health = JoinHealth {

@@ -10,6 +10,7 @@ use super::{
     options::{self, Environment, check_disjoint, cidrs, wrong},
 };
 use crate::{
+    api::EXTERNAL_GATEWAY_CONFIG,
     net::{Cidr, DualStack},
     telemetry::{LogOptions, Serving},
 };
@@ -40,10 +41,8 @@ pub const FLAGS: &[Flag] = &[
     Flag::text("network-type", "geneve", "tunnel type: geneve or vxlan"),
     Flag::text("default-provider-name", "provider", "").support(Support::Ignored("it is unused")),
     Flag::text("default-interface-name", "", "").support(Support::Ignored("it is unused")),
-    Flag::text("external-gateway-config-ns", "kube-system", "")
-        .support(Support::Later("the OVN external gateway")),
-    Flag::text("external-gateway-switch", "external", "")
-        .support(Support::Later("the OVN external gateway")),
+    Flag::text("external-gateway-config-ns", "kube-system", "namespace of ovn-external-gw-config"),
+    Flag::text("external-gateway-switch", "external", "switch of the external network"),
     Flag::switch("enable-arp-detect-ip-conflict", "true", "probe for a doubled address (RFC 5227)"),
     Flag::text("kubelet-dir", "/var/lib/kubelet", "kubelet's folder"),
     Flag::switch("enable-verbose-conn-check", "false", "answer probes on the two ports below"),
@@ -114,6 +113,9 @@ pub struct DaemonOptions {
     pub detect_address_conflict: bool,
     /// Copy all traffic of the bridge, not only that towards annotated pods.
     pub mirror_all: bool,
+    /// Switch of the external network, and the key of its ConfigMap.
+    pub external_switch: String,
+    pub external_config: String,
     /// Link that mirrored traffic goes to.
     pub mirror_interface: String,
     /// TCP and UDP port that answer connectivity checks.
@@ -157,6 +159,11 @@ impl DaemonOptions {
             node_switch: given.text("node-switch"),
             kubelet_folder: absolute(&given, "kubelet-dir")?,
             mirror_all: given.is_on("enable-mirror"),
+            external_switch: given.text("external-gateway-switch"),
+            external_config: format!(
+                "{}/{EXTERNAL_GATEWAY_CONFIG}",
+                given.text("external-gateway-config-ns")
+            ),
             mirror_interface: given.text("mirror-iface"),
             detect_address_conflict: given.is_on("enable-arp-detect-ip-conflict"),
             check_ports: given.is_on("enable-verbose-conn-check").then_some(ports),

@@ -2,9 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use crate::api::{Gateway, GatewayType, Node, Subnet, Text};
-
-use crate::store::Store;
+use crate::{
+    api::{Gateway, GatewayType, Kind, Node, Subnet, Text},
+    store::{EventType, Store, Wanted},
+};
 
 /// The choice for a subnet; `None` when it has no centralized gateway. `current` is what status
 /// says: the active node keeps its role while it is listed, Ready and not silent. When all are
@@ -34,4 +35,37 @@ pub fn choose(
         candidates = kept.or_else(|| candidates.first().cloned()).into_iter().collect();
     }
     Some(Gateway { subnet: subnet.name.clone(), active: candidates })
+}
+
+/// Events about a change of a subnet's gateway.
+pub fn change_events(old: &Subnet, new: &Subnet) -> Vec<Wanted> {
+    let event = |reason, message: String| Wanted::Event {
+        kind: Kind::Subnet,
+        key: new.name.clone(),
+        reason,
+        message,
+        event: EventType::Normal,
+    };
+    let kind = |s: &Subnet| match s.gateway_type {
+        Some(GatewayType::Distributed) => "distributed",
+        Some(GatewayType::Centralized) => "centralized",
+        None => "none",
+    };
+    let nodes = |s: &Subnet| {
+        let nodes = s.gateway_nodes.iter().map(|g| match g.egress {
+            Some(egress) => format!("{}:{egress}", g.node),
+            None => g.node.to_string(),
+        });
+        nodes.collect::<Vec<_>>().join(",")
+    };
+    let mut events = Vec::new();
+    if old.gateway_type != new.gateway_type {
+        let message = format!("gatewayType changes from {} to {}", kind(old), kind(new));
+        events.push(event("SubnetGatewayTypeChanged", message));
+    }
+    if old.gateway_nodes != new.gateway_nodes {
+        let message = format!("gatewayNode changes from {:?} to {:?}", nodes(old), nodes(new));
+        events.push(event("SubnetGatewayNodeChanged", message));
+    }
+    events
 }

@@ -142,7 +142,11 @@ impl Ledger {
             Kind::IpPool => return self.pool_changed(store, key),
             Kind::Ip => self.recorded(store, key),
             Kind::Namespace | Kind::Vpc | Kind::Settings => self.wake_waiting(),
-            Kind::SecurityGroup | Kind::NetworkPolicy | Kind::Chassis | Kind::Gateway => {}
+            Kind::SecurityGroup
+            | Kind::NetworkPolicy
+            | Kind::Chassis
+            | Kind::Gateway
+            | Kind::ExternalGateway => {}
         }
         None
     }

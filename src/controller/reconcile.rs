@@ -277,6 +277,7 @@ impl Reconciler {
             match step {
                 Step::Upsert(object) => {
                     let (kind, key) = (object.kind(), object.key());
+                    let old = self.store.shared::<Subnet>(&key).filter(|_| kind == Kind::Subnet);
                     let changed = self.store.upsert(object);
                     if changed.is_empty() {
                         continue;
@@ -285,6 +286,7 @@ impl Reconciler {
                     let problem = self.ledger.upserted(&self.store, kind, &key);
                     self.note_ledger_problem(kind, &key, problem);
                     reads.extend(self.choose_gateways(kind, &key));
+                    self.tell_gateway_change(old.as_deref(), &key);
                 }
                 Step::Remove(kind, key, cause) => {
                     let changed = self.store.remove(kind, &key);
@@ -321,6 +323,15 @@ impl Reconciler {
         };
         if changed || last_valid::is_recorded(kind) {
             self.publish_ledger(kind, key);
+        }
+    }
+
+    fn tell_gateway_change(&mut self, old: Option<&Subnet>, name: &Text) {
+        let (Some(old), Some(new)) = (old, self.store.get::<Subnet>(name)) else { return };
+        let events = gateway::change_events(old, new);
+        if !events.is_empty() {
+            let owner = Owner { feature: "gateway", kind: Kind::Subnet, key: name.clone() };
+            self.publisher.reconcile(&owner, events, Vec::new());
         }
     }
 

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use super::{
-    HostOp, HostState, Observed, OvsPort, WantedLink, egress::diff_egress, ipset::diff_sets,
-    iptables::diff_tables, routes::diff_routes, shaping::diff_shaping,
+    HostOp, HostState, Observed, OvsPort, WantedLink, egress::diff_egress, external::diff_external,
+    ipset::diff_sets, iptables::diff_tables, routes::diff_routes, shaping::diff_shaping,
 };
 use crate::{
     api::Text,
@@ -16,6 +16,7 @@ use crate::{
 pub fn diff_host(wanted: &HostState, observed: &Observed) -> Vec<HostOp> {
     let mut ops = diff_ovs(wanted, observed);
     ops.extend(diff_shaping(wanted, observed));
+    ops.extend(diff_external(wanted, observed));
     ops.extend(diff_sysctls(wanted, observed));
     for (name, link) in &wanted.links {
         if let Some(seen) = observed.links.iter().find(|l| l.name == *name) {

@@ -9,6 +9,7 @@ mod attach;
 mod diff;
 mod egress;
 mod encap;
+mod external;
 mod firewall;
 mod ipset;
 mod iptables;
@@ -23,6 +24,7 @@ pub use attach::*;
 pub use diff::diff_host;
 pub use egress::{EgressRouting, unreachable_gateways};
 pub use encap::*;
+pub use external::{EXTERNAL_BRIDGE_MARK, ExternalBridge, ExternalView, SeenBridge};
 pub use firewall::{Firewall, desired_firewall};
 pub use ipset::{IpSet, SetChanges, SetKind, diff_sets, parse_set_names};
 pub use iptables::{
@@ -42,6 +44,7 @@ pub fn desired_host(view: &HostView) -> HostState {
     let mut state = HostState::default();
     ovn0::desired_settings(view, &mut state);
     shaping::desired_shaping(view, &mut state);
+    external::desired_external(view, &mut state);
     if let Some(join) = &view.join {
         ovn0::desired_ovn0(view, join, &mut state);
         state.routes = Some(routes::desired_routes(view, join));

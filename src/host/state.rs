@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{EgressRouting, Firewall, OvsMirror, PortShaping, TxChecksum};
+use super::{EgressRouting, ExternalBridge, Firewall, OvsMirror, PortShaping, TxChecksum};
 use crate::{
     api::Text,
     net::{Cidr, Dad, Family, LinkChange, LinkState, Mac, Place, PolicyRule, Route, VethPair},
@@ -31,6 +31,7 @@ pub struct HostState {
     /// Limits by port of the integration bridge; other ports are not looked at.
     pub shaping: BTreeMap<Text, PortShaping>,
     pub mirror: Option<OvsMirror>,
+    pub external_bridge: Option<ExternalBridge>,
     /// Policy routing; `None` until the node has its join port.
     pub egress: Option<EgressRouting>,
     /// `None` until the node has its join port: a restart must not open the firewall.
@@ -97,6 +98,10 @@ pub enum HostOp {
     /// Deletes queueing rows of ours that nothing refers to.
     SweepQueues,
     SetMirror(OvsMirror),
+    /// An existing one is fine.
+    SetBridge(ExternalBridge),
+    /// With all its ports; a missing one is fine.
+    RemoveBridge(Text),
     CreateVeth(VethPair),
     SetLink {
         place: Place,

@@ -29,6 +29,8 @@ pub struct HostView {
     /// Ports of pods and ovn0, with what their owners' annotations ask for.
     pub nics: Vec<super::NicView>,
     pub mirror: Option<super::MirrorView>,
+    /// On nodes labelled external-gw=true while the external gateway is enabled.
+    pub external: Option<super::ExternalView>,
     /// `--service-cluster-ip-range`.
     pub service_cidrs: Vec<Cidr>,
     pub encap: Option<Encap>,
@@ -248,4 +250,5 @@ pub struct ObservedOvs {
     /// Queueing rows of ours are left without a port.
     pub stale_queues: bool,
     pub mirror: Option<super::OvsMirror>,
+    pub bridges: BTreeMap<Text, super::SeenBridge>,
 }

@@ -15,6 +15,7 @@ mod netlink;
 pub mod netns;
 pub mod process;
 mod program;
+mod qdisc;
 mod route;
 mod rule;
 pub mod sysctl;

@@ -157,7 +157,9 @@ impl Executor {
             | HostOp::RemoveOvsPort { .. }
             | HostOp::SetShaping { .. }
             | HostOp::SweepQueues
-            | HostOp::SetMirror(_) => Ok(()),
+            | HostOp::SetMirror(_)
+            | HostOp::SetBridge(_)
+            | HostOp::RemoveBridge(_) => Ok(()),
         }
     }
 }

@@ -6,7 +6,7 @@
 
 use std::{
     future::Future,
-    sync::{Arc, OnceLock},
+    sync::{Arc, OnceLock, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -15,7 +15,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     apply::{ApplyError, Executor},
-    gateway::{PodNic, ProbeError, check_conflicts, check_gateways},
+    events::PodEvents,
+    gateway::{KnownGateways, PodNic, ProbeError, check_conflicts, check_gateways},
     locks::NicLocks,
     metrics::{Metrics, Waited},
     observe::dump,
@@ -26,9 +27,9 @@ use super::{
     state::Cluster,
 };
 use crate::{
-    api::Text,
+    api::{Pod, Text},
     cni::wire::{Request, Response, Route},
-    host::{AttachError, AttachPlan, AttachRequest, DefaultRoute, HostOp},
+    host::{AttachError, AttachPlan, AttachRequest, DefaultRoute, GatewayCheck, HostOp},
     kernel::{self, Effort},
     net::{Cidr, DualStack, Place},
 };
@@ -43,6 +44,9 @@ const POD_PATIENCE: Duration = Duration::from_secs(10);
 
 /// A lenient gateway check and the like must not hang either.
 const PROBE_BUDGET: Duration = Duration::from_secs(2);
+
+/// A gateway that was known to work has this long to answer a new pod.
+const LATER_BUDGET: Duration = Duration::from_secs(10);
 
 #[derive(Debug, thiserror::Error)]
 pub enum CniError {
@@ -77,6 +81,8 @@ pub struct Attacher {
     pub(super) locks: NicLocks,
     pub(super) metrics: Option<Metrics>,
     pub(super) budget: Duration,
+    pub(super) known_gateways: Arc<KnownGateways>,
+    pub(super) events: Option<PodEvents>,
 }
 
 /// An answered ADD.
@@ -98,6 +104,7 @@ struct Attempt<'a> {
     /// Key and UID of the pod, once known: its end ends the attempt.
     pod: OnceLock<(Text, Text)>,
     effort: OnceLock<Effort>,
+    subnet: OnceLock<Text>,
 }
 
 impl Attacher {
@@ -108,7 +115,23 @@ impl Attacher {
         metrics: Option<Metrics>,
     ) -> Self {
         let locks = NicLocks::default();
-        Attacher { cluster, executor, facts, locks, metrics, budget: BUDGET }
+        Attacher {
+            cluster,
+            executor,
+            facts,
+            locks,
+            metrics,
+            budget: BUDGET,
+            known_gateways: Arc::default(),
+            events: None,
+        }
+    }
+
+    /// The same with Events on pods.
+    #[must_use]
+    pub fn with_events(mut self, events: PodEvents) -> Self {
+        self.events = Some(events);
+        self
     }
 
     /// The same with another time limit.
@@ -132,6 +155,7 @@ impl Attacher {
             progress: Progress::default(),
             pod: OnceLock::new(),
             effort: OnceLock::new(),
+            subnet: OnceLock::new(),
         };
         attempt.progress.reached("start");
         let response = attempt.run().await?;
@@ -163,10 +187,16 @@ impl Attempt<'_> {
         let ready = self.resolved().await?;
         self.progress.reached("annotations");
         let _ = self.pod.set((ready.pod.clone(), ready.uid.clone()));
+        let _ = self.subnet.set(ready.subnet.clone());
         match &ready.work {
             Work::Addresses(addresses) => self.addresses(addresses).await,
             Work::Interface(attach) => self.interface(attach).await,
         }
+    }
+
+    /// Name of the subnet; "" before it is known.
+    fn subnet(&self) -> &Text {
+        self.subnet.get_or_init(|| "".into())
     }
 
     async fn pod_gone(&self) -> Text {
@@ -298,13 +328,25 @@ impl Attempt<'_> {
     }
 
     async fn reach_gateways(&self, nic: &PodNic, plan: &AttachPlan) -> Result<(), CniError> {
-        use crate::host::GatewayCheck;
-        let list: Vec<String> = plan.gateways.iter().map(ToString::to_string).collect();
-        self.progress.set(format!("an answer of gateway {}", list.join(", ")));
+        if plan.gateway_check == GatewayCheck::Required
+            && self.attacher.known_gateways.all_fresh(self.subnet(), &plan.gateways)
+        {
+            // Somebody on this node has just heard them: the pod need not wait, but is told when
+            // they do not answer it.
+            self.check_later(nic, plan);
+            return Ok(());
+        }
         let since = Instant::now();
-        let check = check_gateways(nic, &plan.gateways, plan.gateway_check);
+        let asking = |gateway| self.progress.set(format!("an answer of gateway {gateway}"));
+        let check = check_gateways(nic, &plan.gateways, plan.gateway_check, asking);
         let result = match plan.gateway_check {
-            GatewayCheck::Required => self.bounded(async { Ok(check.await?) }).await.map(|_| ()),
+            GatewayCheck::Required => {
+                let heard = self.bounded(async { Ok(check.await?) }).await.map(|_| ());
+                if heard.is_ok() {
+                    self.attacher.known_gateways.heard(self.subnet(), &plan.gateways);
+                }
+                heard
+            }
             GatewayCheck::Lenient => {
                 let _ = tokio::time::timeout(PROBE_BUDGET, check).await;
                 Ok(())
@@ -313,6 +355,31 @@ impl Attempt<'_> {
         };
         self.attacher.observe_wait(Waited::Connectivity, since);
         result
+    }
+
+    /// The check of gateways that are known to work, beside the answer.
+    fn check_later(&self, nic: &PodNic, plan: &AttachPlan) {
+        let (nic, gateways) = (nic.clone(), plan.gateways.clone());
+        let (attacher, subnet) = (self.attacher.clone(), self.subnet().clone());
+        let pod = self.pod.get().map(|(key, _)| key.clone());
+        tokio::spawn(async move {
+            let silent = std::sync::Mutex::new(None);
+            let asking =
+                |gateway| *silent.lock().unwrap_or_else(PoisonError::into_inner) = Some(gateway);
+            let check = check_gateways(&nic, &gateways, GatewayCheck::Required, asking);
+            if matches!(tokio::time::timeout(LATER_BUDGET, check).await, Ok(Ok(_))) {
+                attacher.known_gateways.heard(&subnet, &gateways);
+                return;
+            }
+            attacher.known_gateways.forget(&subnet, &gateways);
+            let pod = pod.and_then(|key| attacher.cluster.read(|s| s.store.shared::<Pod>(&key)));
+            let silent = silent.into_inner().unwrap_or_else(PoisonError::into_inner);
+            if let (Some(pod), Some(gateway), Some(events)) = (pod, silent, &attacher.events) {
+                let interface = &nic.ifname;
+                let message = format!("gateway {gateway} does not answer interface {interface}");
+                events.warn(&pod, "GatewayCheckFailed", message).await;
+            }
+        });
     }
 
     fn answer(&self, attach: &AttachRequest, plan: &AttachPlan) -> Response {

@@ -2,7 +2,9 @@
 //! pod's address.
 
 use std::{
+    collections::HashMap,
     net::IpAddr,
+    sync::{Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -69,15 +71,46 @@ impl PodNic {
     }
 }
 
+/// Gateways that have answered a pod of this node lately, by subnet: VPCs may share addresses.
+#[derive(Debug, Default)]
+pub struct KnownGateways(Mutex<HashMap<(Text, IpAddr), Instant>>);
+
+/// So long a gateway counts as known to work.
+const FRESH: Duration = Duration::from_secs(30);
+
+impl KnownGateways {
+    pub fn heard(&self, subnet: &Text, gateways: &[IpAddr]) {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        known.retain(|_, since| since.elapsed() < FRESH);
+        known.extend(gateways.iter().map(|gateway| ((subnet.clone(), *gateway), Instant::now())));
+    }
+
+    pub fn forget(&self, subnet: &Text, gateways: &[IpAddr]) {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        known.retain(|(of, gateway), _| of != subnet || !gateways.contains(gateway));
+    }
+
+    /// `false` when there is none.
+    pub fn all_fresh(&self, subnet: &Text, gateways: &[IpAddr]) -> bool {
+        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let fresh = |g: &IpAddr| {
+            known.get(&(subnet.clone(), *g)).is_some_and(|since| since.elapsed() < FRESH)
+        };
+        !gateways.is_empty() && gateways.iter().all(fresh)
+    }
+}
+
 /// Asks each gateway in turn until it answers; the caller bounds the time. Returns the number of
-/// probes. BUG 23: a lenient check really sends its one probe.
+/// probes; `asking` hears whom it asks. BUG 23: a lenient check really sends its one probe.
 pub async fn check_gateways(
     nic: &PodNic,
     gateways: &[IpAddr],
     check: GatewayCheck,
+    asking: impl Fn(IpAddr),
 ) -> Result<u32, ProbeError> {
     let mut probes = 0;
     for gateway in gateways {
+        asking(*gateway);
         for round in 0.. {
             if check == GatewayCheck::Skipped {
                 break;

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::ovs_shaping;
+use super::{ovs_bridge, ovs_shaping};
 use crate::{
     api::Text,
     host::{Datapath, HostOp, INTEGRATION_BRIDGE, ObservedOvs, OvsPort, OvsPortKind},
@@ -78,6 +78,8 @@ pub fn is_ovs(op: &HostOp) -> bool {
             | HostOp::SetShaping { .. }
             | HostOp::SweepQueues
             | HostOp::SetMirror(_)
+            | HostOp::SetBridge(_)
+            | HostOp::RemoveBridge(_)
     )
 }
 
@@ -108,6 +110,12 @@ pub fn plan_transaction<'a>(
             HostOp::SweepQueues => ovs_shaping::sweep_queues(&mut transaction, replica),
             HostOp::SetMirror(mirror) => {
                 ovs_shaping::set_mirror(&mut transaction, replica, mirror);
+            }
+            HostOp::SetBridge(wanted) => {
+                ovs_bridge::set_bridge(&mut transaction, replica, wanted)?;
+            }
+            HostOp::RemoveBridge(name) => {
+                ovs_bridge::remove_bridge(&mut transaction, replica, name);
             }
             _ => {}
         }
@@ -311,6 +319,7 @@ pub fn observe_ovs(replica: &Replica) -> ObservedOvs {
         shaping,
         stale_queues: ovs_shaping::has_stale_queues(replica),
         mirror: ovs_shaping::observe_mirror(replica),
+        bridges: ovs_bridge::observe_bridges(replica),
     }
 }
 

@@ -16,13 +16,14 @@ use super::{
 };
 use crate::{
     api::{
-        Kind, Map, Node, Pod, PodLife, Subnet, Text,
+        ExternalGateway, Kind, Map, Node, Pod, PodLife, Subnet, Text,
         names::{annotation, label, suffix},
     },
     host::{
-        Datapath, Encap, EncapRequest, HostOp, HostState, HostView, LocalPod, MirrorScope,
-        MirrorView, NetworkType, ObservedOvs, OvsPortKind, SubnetView, choose_encap, desired_host,
-        diff_host, overlay_mtu, parse_join, parse_set_names,
+        Datapath, Encap, EncapRequest, ExternalView, HostOp, HostState, HostView, LocalPod,
+        MirrorScope, MirrorView, NetworkType, Observed, ObservedOvs, OvsPortKind, SubnetView,
+        choose_encap, desired_host, diff_host, overlay_mtu, parse_join, parse_set_names,
+        unreachable_gateways,
     },
     kernel::{self, Monitor, within},
     net::{Cidr, DualStack, Place},
@@ -56,6 +57,8 @@ pub struct HostConfig {
     pub service_cidrs: Vec<Cidr>,
     /// `--mirror-iface`, `--enable-mirror`.
     pub mirror: (Text, MirrorScope),
+    /// `--external-gateway-switch` and the key of the ConfigMap.
+    pub external: (Text, Text),
 }
 
 /// How the last pass went.
@@ -84,6 +87,8 @@ struct Memory {
     firewall: Firewall,
     /// What the firewall was read for; another wish makes it be read anew.
     firewall_wanted: Option<crate::host::Firewall>,
+    /// External egress gateways that no link reaches.
+    unreachable: Vec<IpAddr>,
     last_ops: Vec<HostOp>,
     last_problem: String,
 }
@@ -135,7 +140,8 @@ impl HostLoop {
 
     /// Before all lists are in, absent objects mean nothing, and nothing may be removed.
     fn is_synced(&self) -> bool {
-        self.cluster.read(|s| [Kind::Node, Kind::Subnet].iter().all(|k| s.synced.contains(k)))
+        const NEEDED: [Kind; 3] = [Kind::Node, Kind::Subnet, Kind::ExternalGateway];
+        self.cluster.read(|s| NEEDED.iter().all(|k| s.synced.contains(k)))
     }
 
     /// One pass; `true` when it repeated what the one before did in vain.
@@ -172,7 +178,9 @@ impl HostLoop {
         let (executor, firewall) = (self.executor.clone(), self.memory.firewall.clone());
         let looked_at = wanted.clone();
         let observed = within(Place::Host, move || observe_host(&executor, &looked_at, &firewall));
-        let ops = diff_host(&wanted, &observed.await.map_err(text)?);
+        let observed = observed.await.map_err(text)?;
+        self.report_unreachable(&wanted, &observed);
+        let ops = diff_host(&wanted, &observed);
         if ops.is_empty() {
             self.memory.last_ops = ops;
             return problem.map_or(Ok(true), Err);
@@ -195,6 +203,16 @@ impl HostLoop {
                 tracing::info!(operations = count, "host state changed");
                 Ok(!futile)
             }
+        }
+    }
+
+    /// Traffic for such a gateway takes the node's usual way meanwhile.
+    fn report_unreachable(&mut self, wanted: &HostState, observed: &Observed) {
+        let egress = wanted.egress.as_ref();
+        let lost = egress.map(|e| unreachable_gateways(e, observed)).unwrap_or_default();
+        if lost != self.memory.unreachable {
+            tracing::warn!(gateways = ?lost, "external egress gateways on no link of this node");
+            self.memory.unreachable = lost;
         }
     }
 
@@ -261,6 +279,7 @@ impl HostLoop {
                 local_pods: local_pods(state),
                 nics: nics(state, &config.node, &ovs.ports),
                 mirror: Some(self.mirror(&ovs)),
+                external: external(state, node, &config.external),
                 service_cidrs: config.service_cidrs.clone(),
                 overlay_mtu: mtu.unwrap_or(1400),
                 encap,
@@ -316,6 +335,14 @@ fn is_true(labels: &Map, key: &str) -> bool {
 fn other_nodes(state: &State, own: &str) -> BTreeSet<IpAddr> {
     let nodes = state.store.iter::<Node>().filter(|n| *n.name != *own);
     nodes.flat_map(|n| n.internal_ips.iter().map(|(_, ip)| *ip).collect::<Vec<_>>()).collect()
+}
+
+/// The external network, on a labelled node while the ConfigMap enables it.
+fn external(state: &State, node: &Node, (switch, config): &(Text, Text)) -> Option<ExternalView> {
+    let gateway = state.store.get::<ExternalGateway>(config)?;
+    let here =
+        gateway.enabled && !gateway.nic.is_empty() && is_true(&node.labels, label::EXTERNAL_GW);
+    here.then(|| ExternalView { network: switch.clone(), nic: gateway.nic.clone() })
 }
 
 /// Addresses of the node's pods in subnets with policy routing. Others do not concern the host.

@@ -25,6 +25,11 @@ pub fn distributed_ports(node: &str) -> RowKey {
     RowKey::new(&nb::PORT_GROUP, "node-gateway", node, "ports")
 }
 
+/// Port of the default VPC's router on the external network.
+pub fn external_router_port() -> RowKey {
+    RowKey::new(&nb::LOGICAL_ROUTER_PORT, "external-gateway", "", "router-port")
+}
+
 /// InternalIPs of all nodes, one family.
 pub fn node_addresses(family: Family) -> RowKey {
     RowKey::new(&nb::ADDRESS_SET, "global", "", names::node_address_set(family))

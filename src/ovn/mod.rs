@@ -1,6 +1,8 @@
 //! Pure, one file per OVN feature: View -> facts. The registry is [`FEATURES`].
 
 pub mod acl;
+mod external;
+mod external_gateway;
 mod global;
 pub mod keys;
 pub mod members;
@@ -10,6 +12,8 @@ mod node;
 mod node_gateway;
 pub mod placement;
 mod pod;
+mod pod_external;
+mod pod_rate;
 mod policy;
 mod policy_exemption;
 mod policy_member;
@@ -38,6 +42,11 @@ pub static FEATURES: &[Feature] = &[
         name: "security-group",
         owner: Kind::SecurityGroup,
         desired: security_group::desired,
+    },
+    Feature {
+        name: "external-gateway",
+        owner: Kind::ExternalGateway,
+        desired: external_gateway::desired,
     },
     Feature { name: "pod", owner: Kind::Pod, desired: pod::desired },
     Feature {

@@ -15,6 +15,8 @@ use crate::{
 
 use super::{
     VENDOR, keys, placement,
+    pod_external::{External, external},
+    pod_rate,
     policy::{Action, Policy, priority},
     security,
 };
@@ -51,7 +53,14 @@ pub fn desired(view: &View<'_>, key: &str) -> Output {
         if subnet.is_ovn() {
             output.facts.extend(port_facts(pod, ip, subnet, settings));
             output.facts.extend(secured(view, pod, ip, &mut output.problems));
-            output.facts.extend(memberships(view, pod, ip, subnet, settings));
+            output.facts.extend(pod_rate::egress_rate(view, pod, ip, provider_of(ip)));
+            let routed = subnet.vpc == settings.cluster_router && subnet.is_overlay();
+            if routed && ip.mac.is_some() {
+                let ways = ways_out(view, pod, ip, subnet, settings);
+                output.facts.extend(memberships(view, pod, ip, subnet, &ways.next_hops));
+                output.facts.extend(ways.facts);
+                output.problems.extend(ways.problems);
+            }
         }
         output.wanted.push(annotations(pod, ip, subnet, settings));
         output.wanted.extend(record_node(pod, ip));
@@ -154,37 +163,49 @@ fn port_facts(pod: &Pod, ip: &Ip, subnet: &Subnet, settings: &Settings) -> Vec<F
     vec![row.fact(), member]
 }
 
-/// Groups of the default VPC that the port is in while the pod is on a node, and its own way out.
+/// A port's own ways out of the default VPC: its external addresses, or a gateway that it names.
+fn ways_out(view: &View<'_>, pod: &Pod, ip: &Ip, subnet: &Subnet, settings: &Settings) -> External {
+    if provider_of(ip) != PROVIDER {
+        return External::default();
+    }
+    let mut ways = external(view, pod, ip, settings);
+    for (family, gateway) in north_gateways(pod, ip).iter() {
+        if ways.next_hops.get(family).is_none() {
+            ways.next_hops.set(family, Some(*gateway));
+        }
+    }
+    let hops = ways.next_hops;
+    for (family, hop) in hops.iter() {
+        if let Some(address) = ip.addresses.get(family) {
+            ways.facts.extend(own_gateway_facts(ip, subnet, *address, *hop));
+        }
+    }
+    ways
+}
+
+/// Groups of the default VPC that the port is in while the pod is on a node.
 fn memberships(
     view: &View<'_>,
     pod: &Pod,
     ip: &Ip,
     subnet: &Subnet,
-    settings: &Settings,
+    gateways: &DualStack<IpAddr>,
 ) -> Vec<Fact> {
-    if subnet.vpc != settings.cluster_router || !subnet.is_overlay() || ip.mac.is_none() {
+    let Some(node) = pod.node.as_ref().filter(|n| keys::has_node(view, n)) else {
         return Vec::new();
-    }
-    let mut facts = Vec::new();
-    let gateways = north_gateways(pod, ip);
-    for (family, gateway) in gateways.iter() {
-        if let Some(address) = ip.addresses.get(family) {
-            facts.extend(north_gateway_facts(ip, subnet, *address, *gateway));
-        }
-    }
-    let Some(node) = pod.node.as_ref().filter(|n| keys::has_node(view, n)) else { return facts };
+    };
     let mut groups = vec![keys::node_ports(node)];
     // A port whose families all have a gateway of their own does not follow the subnet's policy.
     let follows = ip.addresses.families().any(|f| gateways.get(f).is_none());
     if subnet.gateway_type == Some(GatewayType::Distributed) && follows {
         groups.push(keys::distributed_ports(node));
     }
-    facts.extend(groups.into_iter().map(|row| Fact::Member {
+    let member = |row| Fact::Member {
         row,
         column: nb::port_group::PORTS,
         element: Element::Row(port_key(ip)),
-    }));
-    facts
+    };
+    groups.into_iter().map(member).collect()
 }
 
 /// Annotation `ovn.kubernetes.io/north_gateway`, for the default network of the pod.
@@ -195,7 +216,7 @@ fn north_gateways(pod: &Pod, ip: &Ip) -> DualStack<IpAddr> {
         .unwrap_or_default()
 }
 
-fn north_gateway_facts(ip: &Ip, subnet: &Subnet, address: IpAddr, gateway: IpAddr) -> Vec<Fact> {
+fn own_gateway_facts(ip: &Ip, subnet: &Subnet, address: IpAddr, gateway: IpAddr) -> Vec<Fact> {
     let family = Family::of(address);
     let id = format!("north-gateway/{}", family.digit());
     Policy {

@@ -47,6 +47,7 @@ pub fn desired(view: &View<'_>, name: &str) -> Output {
             .map(nb::logical_switch::EXTERNAL_IDS, [VENDOR])
             .contributed(nb::logical_switch::PORTS)
             .contributed(nb::logical_switch::ACLS)
+            .contributed(nb::logical_switch::QOS_RULES)
             .fact(),
     );
     if subnet.is_overlay() {

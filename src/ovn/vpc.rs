@@ -80,6 +80,7 @@ fn router_row(view: &View<'_>, vpc: &Vpc, router: &RowKey) -> Fact {
         .merge(nb::logical_router::OPTIONS, options)
         .contributed(nb::logical_router::PORTS)
         .contributed(nb::logical_router::POLICIES)
+        .contributed(nb::logical_router::NAT)
         .contributed(nb::logical_router::STATIC_ROUTES)
         .fact()
 }

@@ -156,6 +156,12 @@ impl Scope {
         Scope { fields: Some(format!("spec.nodeName={node}")) }
     }
 
+    /// The one object with this key, `<namespace>/<name>`.
+    pub fn object(key: &str) -> Self {
+        let (namespace, name) = key.split_once('/').unwrap_or(("", key));
+        Scope { fields: Some(format!("metadata.namespace={namespace},metadata.name={name}")) }
+    }
+
     fn config(&self) -> watcher::Config {
         let config = watcher::Config::default();
         match &self.fields {

@@ -271,3 +271,10 @@ pub fn map_value(map: &Value, key: &str) -> Option<String> {
     let pairs = map[1].as_array()?;
     pairs.iter().find(|pair| pair[0] == key).map(|pair| text(&pair[1]))
 }
+
+/// The longest run of echoes without an answer in the output of ping, in echoes.
+pub fn longest_gap(report: &str) -> u64 {
+    let number = |line: &str| line.split("seq=").nth(1)?.split(' ').next()?.parse::<u64>().ok();
+    let answered: Vec<u64> = report.lines().filter_map(number).collect();
+    answered.windows(2).map(|w| w[1].saturating_sub(w[0] + 1)).max().unwrap_or(u64::MAX)
+}

@@ -18,6 +18,7 @@ mod churn;
 mod cluster;
 mod cni;
 mod drift;
+mod gateways;
 mod masters;
 mod operate;
 mod pods;

@@ -25,6 +25,7 @@ fn settings() -> Settings {
         node_local_dns: vec![],
         network_type: "geneve".into(),
         enable_ipsec: false,
+        external: Default::default(),
     }
 }
 

@@ -8,7 +8,7 @@ use kube_ovn::{
         parse::{applied_nat_rules, parse_subnet},
     },
     controller::{
-        gateway::choose,
+        gateway::{change_events, choose},
         gateway_probe::{Answer, Silence, targets},
     },
     host::{
@@ -16,7 +16,7 @@ use kube_ovn::{
         unreachable_gateways,
     },
     net::{POLICY_PROTOCOL, PolicyRule, RouteProtocol},
-    store::Store,
+    store::{Store, Wanted},
 };
 
 use crate::{
@@ -240,4 +240,24 @@ fn policy_routing_needs_its_numbers() {
     raw.spec.policy_routing_table_id = 1000;
     raw.spec.policy_routing_priority = 1500;
     assert!(parse_subnet(&raw, &settings()).is_ok());
+}
+
+#[test]
+fn changes_of_a_gateway_are_told() {
+    let (old, new) = (subnet("c", "10.20.0.0/16"), central(&["node1"]));
+    assert_eq!(change_events(&old, &old), []);
+    let told: Vec<String> = change_events(&old, &new)
+        .iter()
+        .map(|wanted| match wanted {
+            Wanted::Event { reason, message, .. } => format!("{reason}: {message}"),
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    assert_eq!(
+        told,
+        [
+            "SubnetGatewayTypeChanged: gatewayType changes from distributed to centralized",
+            "SubnetGatewayNodeChanged: gatewayNode changes from \"\" to \"node1\"",
+        ]
+    );
 }

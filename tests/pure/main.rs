@@ -9,6 +9,7 @@ mod cni_rows;
 mod commit;
 mod crds;
 mod engine;
+mod external;
 mod figures;
 mod gateways;
 mod host;
@@ -45,5 +46,5 @@ mod source;
 #[path = "../support/mod.rs"]
 mod support;
 mod watch;
-mod writes;
 mod webhook;
+mod writes;

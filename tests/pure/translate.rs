@@ -435,6 +435,7 @@ features! {
     subnet "subnet"
     subnet_gateway "subnet-gateway"
     node_gateway "node-gateway"
+    external_gateway "external-gateway"
     subnet_acl "subnet-acl"
     node "node"
     namespace "namespace"

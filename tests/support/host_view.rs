@@ -87,6 +87,7 @@ pub fn dual_node() -> HostView {
         local_pods: vec![],
         nics: vec![],
         mirror: None,
+        external: None,
         service_cidrs: vec![cidr("10.96.0.0/12"), cidr("fd00:10:96::/112")],
         encap: Some(Encap { link: "eth0".into(), ip: ip("172.18.0.2"), link_mtu: 1500 }),
         overlay_mtu: 1400,

@@ -5,7 +5,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::OnceLock,
+    sync::Mutex,
 };
 
 use kube_ovn::ovsdb::{
@@ -444,14 +444,15 @@ impl Server {
 
 /// Every column of every table.
 pub fn monitored(database: &'static Database) -> &'static [(&'static Table, &'static [Column])] {
-    static ALL: OnceLock<Vec<(&'static Table, &'static [Column])>> = OnceLock::new();
-    ALL.get_or_init(|| {
+    type All = BTreeMap<&'static str, &'static [(&'static Table, &'static [Column])]>;
+    static ALL: Mutex<All> = Mutex::new(BTreeMap::new());
+    ALL.lock().unwrap().entry(database.name).or_insert_with(|| {
         let all = database.tables.iter().map(|t| {
             let columns = (0..t.columns.len()).map(|i| Column { table: t, index: i as u16 });
             let columns: &'static [Column] = Box::leak(columns.collect());
             (*t, columns)
         });
-        all.collect()
+        Box::leak(all.collect())
     })
 }
 

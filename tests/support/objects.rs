@@ -25,6 +25,7 @@ pub fn settings() -> Settings {
         node_local_dns: vec![],
         network_type: "geneve".into(),
         enable_ipsec: false,
+        external: ExternalSettings::default(),
     }
 }
 
@@ -83,6 +84,7 @@ pub fn node(name: &str, internal: &str) -> Node {
         annotations: Map::new(),
         internal_ips: addresses(internal),
         ready: true,
+        userspace: false,
     }
 }
 

@@ -104,6 +104,7 @@ pub fn read(document: &Value, settings: &Settings) -> Event {
         Kind::Pod => present(parse::parse_pod(&typed(document))),
         Kind::SecurityGroup => present(parse::parse_security_group(&typed(document))),
         Kind::NetworkPolicy => present(parse::parse_network_policy(&typed(document))),
+        Kind::ExternalGateway => present(parse::parse_external_gateway(&typed(document))),
         Kind::Chassis => present(Chassis {
             name: name.into(),
             hostname: document["hostname"].as_str().unwrap_or_default().into(),

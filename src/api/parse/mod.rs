@@ -3,6 +3,7 @@
 
 mod annotations;
 mod conflict;
+mod external;
 mod findings;
 mod ip;
 mod namespace;
@@ -19,6 +20,7 @@ mod vpc;
 
 pub use annotations::{PoolWish, fixed_addresses, is_ours, parse_pool_wish};
 pub use conflict::{conflicts, node_conflicts, precedes, vpc_conflicts};
+pub use external::parse_external_gateway;
 pub use findings::reason;
 pub use ip::{parse_ip, parse_ippool};
 pub use namespace::parse_namespace;

@@ -20,13 +20,16 @@ pub fn parse_node(raw: &core::Node) -> Node {
             internal_ips.set(Family::of(ip), Some(ip));
         }
     }
-    let mut conditions = status.and_then(|s| s.conditions.as_ref()).into_iter().flatten();
+    let conditions = || status.and_then(|s| s.conditions.as_ref()).into_iter().flatten();
     Node {
         name: raw.name_any().into(),
         uid: text(raw.metadata.uid.as_ref()),
         labels: map(raw.metadata.labels.as_ref()),
         annotations: ours(raw.metadata.annotations.as_ref()),
         internal_ips,
-        ready: conditions.any(|c| c.type_ == "Ready" && c.status == "True"),
+        ready: conditions().any(|c| c.type_ == "Ready" && c.status == "True"),
+        userspace: conditions().any(|c| {
+            c.type_ == "OpenvSwitchDatapath" && c.reason.as_deref() == Some("UserspaceDatapath")
+        }),
     }
 }

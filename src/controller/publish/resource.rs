@@ -20,7 +20,7 @@ pub fn api_resource(kind: Kind) -> Option<ApiResource> {
         Kind::Namespace => ("", "namespaces"),
         Kind::Pod => ("", "pods"),
         Kind::NetworkPolicy => ("networking.k8s.io", "networkpolicies"),
-        Kind::Settings | Kind::Chassis | Kind::Gateway => return None,
+        Kind::Settings | Kind::Chassis | Kind::Gateway | Kind::ExternalGateway => return None,
     };
     let api_version = match group {
         "" => "v1".to_owned(),

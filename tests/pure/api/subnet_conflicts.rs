@@ -107,6 +107,7 @@ fn nodes_stay_outside_overlay_subnets() {
         annotations: Default::default(),
         internal_ips: DualStack::parse_addresses("172.18.0.2,fc00::2").unwrap(),
         ready: true,
+        userspace: false,
     };
     let overlay = aged("a", "172.18.0.0/16", 1);
     let found = node_conflicts(&overlay, &settings(), [&node]);
