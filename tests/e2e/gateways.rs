@@ -54,8 +54,9 @@ fn a_gateway_type_switch_disturbs_nobody_else() {
         std::thread::scope(|scope| {
             // 100 echoes per second between pods of another subnet, while all this happens.
             let ping = ["ping", "-q", "-i", "0.01", "-c", "1500", "-W", "1", &y];
-            let watcher =
-                scope.spawn(move || s.kubectl(&[&["exec", "x", "--"], &ping[..]].concat()));
+            let (cluster, ns) = (s.cluster, s.ns.as_str());
+            let exec = ["-n", ns, "exec", "x", "--"];
+            let watcher = scope.spawn(move || cluster.kubectl(&[&exec[..], &ping[..]].concat()));
             s.put_subnet(SUBNET, centralized(&nodes[1].name));
             becomes_seen_as(s, "a", &nodes[1].ip);
             assert_eq!(active(s), nodes[1].name);
@@ -89,8 +90,9 @@ fn a_dead_gateway_node_is_replaced_within_seconds() {
         let outside = s.cluster.outside();
         std::thread::scope(|scope| {
             let ping = ["ping", "-i", "0.05", "-c", "200", "-W", "1", outside];
-            let watcher =
-                scope.spawn(move || s.kubectl(&[&["exec", "a", "--"], &ping[..]].concat()));
+            let (cluster, ns) = (s.cluster, s.ns.as_str());
+            let exec = ["-n", ns, "exec", "a", "--"];
+            let watcher = scope.spawn(move || cluster.kubectl(&[&exec[..], &ping[..]].concat()));
             std::thread::sleep(std::time::Duration::from_secs(2));
             // Its tunnels end; its kubelet goes on, so Kubernetes takes it for healthy.
             let cut = s.cluster.enter(&second.name, &["ip", "link", "set", "eth1", "down"]);
