@@ -77,7 +77,7 @@ U2O_INTERCONNECTION|bool|false|
 ENABLE_EXTERNAL_VPC|bool|false|
 ENABLE_LB_SVC|bool|false|
 ENABLE_ANP|bool|false|
-ENABLE_OVN_LB_PREFER_LOCAL|bool|false|
+ENABLE_OVN_LB_PREFER_LOCAL|bool|false|policy Local falls back to endpoints of other nodes
 ENABLE_MIRROR|bool|false|
 MIRROR_IFACE|text|mirror0|
 HW_OFFLOAD|bool|false|
@@ -99,7 +99,6 @@ U2O_INTERCONNECTION|false|an underlay default network
 ENABLE_EXTERNAL_VPC|false|import of VPCs
 ENABLE_LB_SVC|false|LoadBalancer Services
 ENABLE_ANP|false|AdminNetworkPolicy
-ENABLE_OVN_LB_PREFER_LOCAL|false|prefer-local (an option of patched OVN)
 ENABLE_MIRROR|false|the global traffic mirror
 HW_OFFLOAD|false|hardware offload
 ENABLE_TPROXY|false|probes by TProxy

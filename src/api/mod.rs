@@ -8,8 +8,10 @@ pub mod parse;
 pub mod policy;
 mod security;
 pub mod selectors;
+mod service;
 
 pub use external::*;
 pub use object::*;
 pub use policy::NetworkPolicy;
 pub use security::*;
+pub use service::*;

@@ -200,6 +200,10 @@ pub mod label {
     pub const NORTHD_LEADER: &str = "ovn-northd-leader";
     pub const IC_NB_LEADER: &str = "ovn-ic-nb-leader";
     pub const IC_SB_LEADER: &str = "ovn-ic-sb-leader";
+    // Kubernetes: the Service of an EndpointSlice; a Service that kube-proxy leaves alone.
+    pub const SERVICE_NAME: &str = "kubernetes.io/service-name";
+    pub const SERVICE_PROXY_NAME: &str = "service.kubernetes.io/service-proxy-name";
+    pub const ZONE: &str = "topology.kubernetes.io/zone";
     // Other software.
     pub const MIGRATION_JOB_UID: &str = "kubevirt.io/migrationJobUID";
     pub const APP: &str = "app";

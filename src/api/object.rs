@@ -30,6 +30,8 @@ pub enum Kind {
     Gateway,
     NetworkPolicy,
     ExternalGateway,
+    Service,
+    EndpointSlice,
 }
 
 impl Kind {
@@ -47,6 +49,8 @@ impl Kind {
         Kind::Gateway,
         Kind::NetworkPolicy,
         Kind::ExternalGateway,
+        Kind::Service,
+        Kind::EndpointSlice,
     ];
 
     pub fn name(self) -> &'static str {
@@ -64,6 +68,8 @@ impl Kind {
             Kind::Gateway => "Gateway",
             Kind::NetworkPolicy => "NetworkPolicy",
             Kind::ExternalGateway => "ConfigMap",
+            Kind::Service => "Service",
+            Kind::EndpointSlice => "EndpointSlice",
         }
     }
 }
@@ -114,6 +120,8 @@ pub enum Index {
     /// By `policyRoutingTableID`.
     SubnetsByEgressTable,
     VpcsByNamespace,
+    /// To see whether one exists, and no more.
+    VpcsByName,
     NodesByDottedName,
     /// By name: nodes with a userspace datapath.
     UserspaceNodes,
@@ -136,6 +144,9 @@ pub enum Index {
     /// Facet: numbers that pods give to a port name, by `<protocol>/<name>` and
     /// `<namespace> <protocol>/<name>`.
     PortNumbers,
+    /// By address, port and protocol, see [`front`](super::front).
+    ServicesByFront,
+    SlicesByService,
 }
 
 /// Why (part of) an object is refused: field, value and remedy go to a condition and an Event.
@@ -157,6 +168,7 @@ pub struct Settings {
     pub pod_nic_type: Text,
     pub enable_lb: bool,
     pub enable_np: bool,
+    pub load_balancers: super::LoadBalancerSettings,
     pub keep_vm_ip: bool,
     pub node_local_dns: Vec<IpAddr>,
     pub network_type: Text,
@@ -511,12 +523,10 @@ macro_rules! object {
 }
 
 object!(Settings, Kind::Settings, |_s| "".into(), vec![]);
-object!(
-    Vpc,
-    Kind::Vpc,
-    |s| s.name.clone(),
-    s.namespaces.iter().map(|n| (Index::VpcsByNamespace, n.clone())).collect()
-);
+object!(Vpc, Kind::Vpc, |s| s.name.clone(), {
+    let bound = s.namespaces.iter().map(|n| (Index::VpcsByNamespace, n.clone()));
+    bound.chain([(Index::VpcsByName, s.name.clone())]).collect()
+});
 object!(
     Subnet,
     Kind::Subnet,

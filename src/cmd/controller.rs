@@ -9,7 +9,9 @@ use std::{
 
 use anyhow::Context;
 use clap::ArgMatches;
-use k8s_openapi::api::{core::v1 as core, networking::v1::NetworkPolicy};
+use k8s_openapi::api::{
+    core::v1 as core, discovery::v1 as discovery, networking::v1::NetworkPolicy,
+};
 use kube::{Client, Config};
 use tokio::sync::watch;
 
@@ -23,8 +25,9 @@ use crate::{
     api::{
         Kind, Settings, crd, names,
         parse::{
-            parse_external_gateway, parse_ip, parse_ippool, parse_namespace, parse_network_policy,
-            parse_node, parse_pod, parse_security_group, parse_subnet, parse_vpc,
+            parse_endpoint_slice, parse_external_gateway, parse_ip, parse_ippool, parse_namespace,
+            parse_network_policy, parse_node, parse_pod, parse_security_group, parse_service,
+            parse_subnet, parse_vpc,
         },
     },
     controller::{
@@ -246,6 +249,8 @@ fn start_watches(watches: &mut Watches, settings: &Settings) -> BTreeSet<Kind> {
     watches.core(&Scope::object(&settings.external.config), |raw: &core::ConfigMap| {
         Ok(parse_external_gateway(raw))
     });
+    watches.core(&Scope::ALL, |raw: &core::Service| Ok(parse_service(raw)));
+    watches.core(&Scope::ALL, |raw: &discovery::EndpointSlice| Ok(parse_endpoint_slice(raw)));
     BTreeSet::from([
         Kind::Vpc,
         Kind::Subnet,
@@ -257,6 +262,8 @@ fn start_watches(watches: &mut Watches, settings: &Settings) -> BTreeSet<Kind> {
         Kind::Pod,
         Kind::NetworkPolicy,
         Kind::ExternalGateway,
+        Kind::Service,
+        Kind::EndpointSlice,
     ])
 }
 

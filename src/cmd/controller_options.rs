@@ -10,12 +10,11 @@ use super::{
     options::{self, Environment, check_disjoint, cidrs, wrong},
 };
 use crate::{
-    api::{EXTERNAL_GATEWAY_CONFIG, ExternalSettings, Settings},
+    api::{EXTERNAL_GATEWAY_CONFIG, ExternalSettings, LoadBalancerSettings, Settings},
     net::{Cidr, DualStack, Family, IpRange, parse_ip},
     telemetry::{LogOptions, Serving},
 };
 
-const LATER_LB: Support = Support::Later("renaming the Service load balancers");
 const LATER_VLAN: Support = Support::Later("an underlay default network");
 /// Only means something together with a flag that is refused.
 const VLAN_DETAIL: Support = Support::Ignored("it describes an underlay default network");
@@ -44,15 +43,24 @@ pub const FLAGS: &[Flag] = &[
     Flag::text("node-switch-cidr", "100.64.0.0/16", "prefixes of the join subnet, v4,v6"),
     Flag::text("node-switch-gateway", "", "gateways of the join subnet; empty = first addresses"),
     Flag::text("service-cluster-ip-range", "10.96.0.0/12", "prefixes of Services, v4,v6"),
-    Flag::text("cluster-tcp-loadbalancer", "cluster-tcp-loadbalancer", "").support(LATER_LB),
-    Flag::text("cluster-udp-loadbalancer", "cluster-udp-loadbalancer", "").support(LATER_LB),
-    Flag::text("cluster-sctp-loadbalancer", "cluster-sctp-loadbalancer", "").support(LATER_LB),
-    Flag::text("cluster-tcp-session-loadbalancer", "cluster-tcp-session-loadbalancer", "")
-        .support(LATER_LB),
-    Flag::text("cluster-udp-session-loadbalancer", "cluster-udp-session-loadbalancer", "")
-        .support(LATER_LB),
-    Flag::text("cluster-sctp-session-loadbalancer", "cluster-sctp-session-loadbalancer", "")
-        .support(LATER_LB),
+    Flag::text("cluster-tcp-loadbalancer", "cluster-tcp-loadbalancer", "first part of names"),
+    Flag::text("cluster-udp-loadbalancer", "cluster-udp-loadbalancer", "first part of names"),
+    Flag::text("cluster-sctp-loadbalancer", "cluster-sctp-loadbalancer", "first part of names"),
+    Flag::text(
+        "cluster-tcp-session-loadbalancer",
+        "cluster-tcp-session-loadbalancer",
+        "first part of names",
+    ),
+    Flag::text(
+        "cluster-udp-session-loadbalancer",
+        "cluster-udp-session-loadbalancer",
+        "first part of names",
+    ),
+    Flag::text(
+        "cluster-sctp-session-loadbalancer",
+        "cluster-sctp-session-loadbalancer",
+        "first part of names",
+    ),
     Flag::number("worker-num", "3", 100_000, "").support(Support::Ignored("there are no queues")),
     Flag::switch("enable-pprof", "false", "").support(Support::Ignored("this is not a Go program")),
     Flag::number("pprof-port", "10660", 65_535, "port of metrics and health"),
@@ -74,8 +82,7 @@ pub const FLAGS: &[Flag] = &[
     Flag::switch("enable-ecmp", "false", "").support(Support::Later("ECMP by flag (deprecated)")),
     Flag::switch("keep-vm-ip", "true", "addresses of VirtualMachines outlive their pods"),
     Flag::switch("enable-lb-svc", "false", "").support(Support::Later("LoadBalancer Services")),
-    Flag::switch("enable-ovn-lb-prefer-local", "false", "")
-        .support(Support::Later("prefer-local (an option of patched OVN)")),
+    Flag::switch("enable-ovn-lb-prefer-local", "false", "policy Local falls back to other nodes"),
     Flag::switch("enable-anp", "false", "").support(Support::Later("AdminNetworkPolicy")),
     Flag::switch("enable-ovn-ipsec", "false", "").support(Support::Later("IPsec")),
     Flag::switch("enable-live-migration-optimize", "true", "fast live migration of VMs"),
@@ -274,6 +281,10 @@ pub(super) fn settings(given: &Given<'_>) -> Result<Settings, Usage> {
         pod_nic_type: given.text("pod-nic-type").into(),
         enable_lb: given.is_on("enable-lb"),
         enable_np: given.is_on("enable-np"),
+        load_balancers: LoadBalancerSettings {
+            prefer_local: given.is_on("enable-ovn-lb-prefer-local"),
+            ..LoadBalancerSettings::named(|flag| given.text(flag))
+        },
         keep_vm_ip: given.is_on("keep-vm-ip"),
         node_local_dns: given
             .list("node-local-dns-ip")

@@ -126,6 +126,7 @@ fn settings(options: &DaemonOptions) -> Settings {
         pod_nic_type: "veth-pair".into(),
         enable_lb: true,
         enable_np: true,
+        load_balancers: Default::default(),
         keep_vm_ip: true,
         node_local_dns: Vec::new(),
         network_type: "geneve".into(),

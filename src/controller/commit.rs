@@ -90,6 +90,8 @@ pub struct Commit {
     verdict: fuse::Verdict,
     inspect: bool,
     accepted: bool,
+    /// Features whose rows may go without a Kubernetes delete.
+    switched_off: BTreeSet<&'static str>,
     /// Owners whose facts are in the database since the last [`Commit::take_completed`].
     completed: Vec<Owner>,
     pub counters: Counters,
@@ -144,9 +146,15 @@ impl Commit {
             verdict: fuse::Verdict::default(),
             inspect: false,
             accepted: accept == AcceptPlan::Yes,
+            switched_off: BTreeSet::new(),
             completed: Vec::new(),
             counters: Counters::default(),
         }
+    }
+
+    /// A flag of the operator turns the feature off: that all its rows go is what was asked for.
+    pub fn switch_off(&mut self, feature: &'static str) {
+        self.switched_off.insert(feature);
     }
 
     pub fn replica(&self) -> &Replica {
@@ -353,7 +361,8 @@ impl Commit {
             .sum();
         let exists = |touch: &Touch| {
             let key = touch.row();
-            replica.by_id(key.table, &key.id).is_some()
+            let feature = key.id.split(':').next().unwrap_or_default();
+            !self.switched_off.contains(feature) && replica.by_id(key.table, &key.id).is_some()
         };
         self.verdict = fuse::inspect(&self.pending, engine.desired(), owned, exists);
     }

@@ -147,6 +147,7 @@ impl Ledger {
             | Kind::Chassis
             | Kind::Gateway
             | Kind::ExternalGateway => {}
+            Kind::Service | Kind::EndpointSlice => {}
         }
         None
     }

@@ -168,6 +168,9 @@ pub async fn reconcile(features: &'static [Feature], inputs: Inputs) -> Ended {
         figures: inputs.figures,
         figures_shown: Instant::now(),
     };
+    if !inputs.settings.enable_lb {
+        reconciler.commit.switch_off("service");
+    }
     reconciler.apply(vec![(Arc::new(inputs.settings) as Arc<dyn Stored>).into()]);
     let mut tick = tokio::time::interval(TICK);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);

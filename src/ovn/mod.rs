@@ -5,6 +5,7 @@ mod external;
 mod external_gateway;
 mod global;
 pub mod keys;
+pub mod load_balancer;
 pub mod members;
 mod namespace;
 mod network_policy;
@@ -20,6 +21,8 @@ mod policy_member;
 mod route;
 pub mod security;
 mod security_group;
+mod service;
+mod service_backends;
 mod subnet;
 mod subnet_acl;
 mod subnet_gateway;
@@ -58,6 +61,7 @@ pub static FEATURES: &[Feature] = &[
     Feature { name: "policy-exemption", owner: Kind::Settings, desired: policy_exemption::of_all },
     Feature { name: "policy-gateway", owner: Kind::Subnet, desired: policy_exemption::of_subnet },
     Feature { name: "policy-node", owner: Kind::Node, desired: policy_exemption::of_node },
+    Feature { name: "service", owner: Kind::Service, desired: service::desired },
 ];
 
 /// `vendor=kube-ovn`, the mark by which users and upstream's tools know our rows.

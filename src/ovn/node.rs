@@ -13,7 +13,7 @@ use crate::{
 };
 
 use super::{
-    VENDOR, keys,
+    VENDOR, keys, load_balancer,
     policy::{Action, Policy, priority},
 };
 
@@ -39,6 +39,7 @@ pub fn desired(view: &View<'_>, name: &str) -> Output {
         column: nb::address_set::ADDRESSES,
         element: Element::Atom(ip.to_string().into()),
     }));
+    output.facts.extend(load_balancer::variables_facts(node, settings));
     output.problems.extend(address_conflicts(view, settings, node));
     let (Some(ip), Some(join)) =
         (view.get::<Ip>(&format!("node-{name}")), view.get::<Subnet>(&settings.node_switch))

@@ -11,7 +11,7 @@ use crate::{
 };
 
 use super::{
-    VENDOR, keys,
+    VENDOR, keys, load_balancer,
     policy::{Action, Policy, priority},
     route::default_route_facts,
     validity,
@@ -48,8 +48,12 @@ pub fn desired(view: &View<'_>, name: &str) -> Output {
             .contributed(nb::logical_switch::PORTS)
             .contributed(nb::logical_switch::ACLS)
             .contributed(nb::logical_switch::QOS_RULES)
+            // Nothing of ours: rows of upstream leave the switch when it is taken over.
+            .contributed(nb::logical_switch::LOAD_BALANCER)
+            .contributed(nb::logical_switch::LOAD_BALANCER_GROUP)
             .fact(),
     );
+    output.facts.extend(load_balancer::switch_facts(subnet, settings));
     if subnet.is_overlay() {
         output.facts.extend(router_port(subnet));
         output.facts.extend(local_destinations(subnet));

@@ -15,7 +15,7 @@ use crate::{
 };
 
 use super::{
-    VENDOR, keys,
+    VENDOR, keys, load_balancer,
     policy::{Action, Policy},
     route::{Route, default_route_facts},
 };
@@ -29,11 +29,12 @@ pub fn desired(view: &View<'_>, name: &str) -> Output {
     let (Some(vpc), Some(settings)) = (view.get::<Vpc>(name), view.get::<Settings>("")) else {
         return Output::default();
     };
+    let mut output = Output::default();
     // A router that somebody else made stays theirs.
     if vpc.external {
-        return Output::default();
+        output.facts = load_balancer::group_facts(name, settings);
+        return output;
     }
-    let mut output = Output::default();
     // The router outlives the Vpc's deletion as long as a subnet needs it.
     let leaving = vpc.deleting && view.keys::<Subnet>(Index::SubnetsByVpc, name).next().is_none();
     output.wanted.push(Wanted::Finalizer {
@@ -52,6 +53,7 @@ pub fn desired(view: &View<'_>, name: &str) -> Output {
         message: finding.message.clone(),
     }));
     output.facts.push(router_row(view, vpc, &router));
+    output.facts.extend(load_balancer::group_facts(name, settings));
     if vpc.name == settings.cluster_router
         && let Some(join) = view.get::<Subnet>(&settings.node_switch)
     {
@@ -168,15 +170,15 @@ fn status(view: &View<'_>, vpc: &Vpc, settings: &Settings) -> Wanted {
     };
     let active = view.keys::<Subnet>(Index::ActiveSubnetsByVpc, &vpc.name);
     let names: Vec<&str> = active.map(|name| &**name).collect();
-    Wanted::Status {
-        kind: Kind::Vpc,
-        key: vpc.name.clone(),
-        status: json!({
-            "standby": true,
-            "default": is_default,
-            "router": &*vpc.name,
-            "defaultLogicalSwitch": default_switch.map_or("", |name| &**name),
-            "subnets": names,
-        }),
+    let mut status = json!({
+        "standby": true,
+        "default": is_default,
+        "router": &*vpc.name,
+        "defaultLogicalSwitch": default_switch.map_or("", |name| &**name),
+        "subnets": names,
+    });
+    if let Some(fields) = status.as_object_mut() {
+        fields.extend(load_balancer::status(&vpc.name, settings));
     }
+    Wanted::Status { kind: Kind::Vpc, key: vpc.name.clone(), status }
 }

@@ -14,7 +14,7 @@ use serde_json::{Value, value::RawValue};
 use super::{
     datum::{Datum, Uuid},
     json::DecodeError,
-    row::ID_KEY,
+    row::{ID_KEY, NAMED},
     schema::{Column, Database, Table},
 };
 use table::TableReplica;
@@ -102,9 +102,14 @@ impl Row {
         self.get(column)?.entry(key)
     }
 
-    /// `external_ids:kube-ovn/id`, if that column is monitored.
+    /// `external_ids:kube-ovn/id`, if that column is monitored. In a table that has no such
+    /// column, the name, if it is one of ours ([`NAMED`]).
     pub fn id(&self) -> Option<&Arc<str>> {
-        self.entry(self.table.column("external_ids")?, ID_KEY)
+        if let Some(ids) = self.table.column("external_ids") {
+            return self.entry(ids, ID_KEY);
+        }
+        let ours = |name: &&Arc<str>| name.split(':').next() == Some(NAMED);
+        self.text(self.table.column("name")?).filter(ours)
     }
 }
 

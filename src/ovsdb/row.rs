@@ -15,6 +15,10 @@ use super::{
 /// `external_ids` key under which every row of ours carries its identity.
 pub const ID_KEY: &str = "kube-ovn/id";
 
+/// First part of the identity of a row whose table has no `external_ids` (`Load_Balancer_Group`):
+/// the identity is its `name`, and nobody else's names begin so.
+pub const NAMED: &str = "kube-ovn";
+
 /// Identity of a row that we make: its table and `feature:owner:discriminator`.
 /// The id "" names the only row of a singleton table (`NB_Global`).
 #[derive(Clone)]

@@ -7,7 +7,7 @@ use crate::{
         datum::{Atom, Datum, Uuid},
         replica::{Replica, Row},
         row::{Columns, Element, ID_KEY, RowKey, Value},
-        schema::{Column, Strength},
+        schema::{Column, Strength, Table, nb},
         transaction::{Cell, Item, Mutation, NamedUuid, Operation, Target, Transaction},
     },
     store::Owner,
@@ -46,14 +46,45 @@ pub fn plan(desired: &Desired, replica: &Replica, batch: &Batch) -> Plan {
         plan: Plan::default(),
     };
     differ.choose_inserts(batch);
-    for (owner, cause, touches) in &batch.owners {
-        for touch in touches {
-            if !differ.touch(touch, *cause) {
-                differ.plan.deferred.entry(owner.clone()).or_default().insert(touch.clone());
+    // Last come the rows that must not go before the references to them do.
+    for turn in [Turn::First, Turn::Last] {
+        for (owner, cause, touches) in &batch.owners {
+            for touch in touches.iter().filter(|t| turn_of(t) == turn) {
+                if !differ.touch(touch, *cause) {
+                    differ.plan.deferred.entry(owner.clone()).or_default().insert(touch.clone());
+                }
             }
         }
     }
     differ.finish()
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Turn {
+    First,
+    Last,
+}
+
+/// A row of a root table stays until it is deleted, so strong references to it (those of switches
+/// to a `Load_Balancer_Group`) can be in the way.
+fn turn_of(touch: &Touch) -> Turn {
+    match touch {
+        Touch::Row(key) if key.table.is_root && holders(key.table).next().is_some() => Turn::Last,
+        _ => Turn::First,
+    }
+}
+
+/// Columns with strong references to a table.
+fn holders(table: &'static Table) -> impl Iterator<Item = Column> {
+    nb::DATABASE.tables.iter().flat_map(move |holder| {
+        let columns = (0..holder.columns.len()).map(|i| Column { table: holder, index: i as u16 });
+        columns.filter(move |c| {
+            c.schema()
+                .key
+                .reference
+                .is_some_and(|(to, s)| to == table.name && s == Strength::Strong)
+        })
+    })
 }
 
 /// Changes of one existing row, merged over all touches of it.
@@ -195,6 +226,11 @@ impl<'a> Differ<'a> {
         let Some(columns) = self.desired.row(key) else {
             let doomed: Vec<Uuid> =
                 self.replica.all_by_id(key.table, &key.id).map(|r| r.uuid).collect();
+            if turn_of(&Touch::Row(key.clone())) == Turn::Last
+                && doomed.iter().any(|uuid| self.is_held(key.table, *uuid))
+            {
+                return false;
+            }
             for uuid in doomed {
                 *self.plan.deleted.entry(cause).or_default() += 1;
                 self.edit(key, uuid).delete_row = true;
@@ -217,6 +253,26 @@ impl<'a> Differ<'a> {
             complete &= self.compare(key, row, *column, value);
         }
         complete
+    }
+
+    /// Whether a row refers to this one and will do so after the transaction.
+    fn is_held(&self, table: &'static Table, uuid: Uuid) -> bool {
+        let target = Atom::Uuid(uuid);
+        holders(table).any(|column| {
+            self.replica.rows(column.table).any(|row| {
+                let refers = row.get(column).is_some_and(|d| d.uuids().any(|u| u == uuid));
+                let edit = self.edits.get(&(column.table.name, row.uuid)).map(|(_, edit)| edit);
+                let lets_go = edit.is_some_and(|edit| {
+                    edit.delete_row
+                        || edit.update.contains_key(&column)
+                        || edit
+                            .delete
+                            .get(&column)
+                            .is_some_and(|items| items.contains(&Item::Atom(target.clone())))
+                });
+                refers && !lets_go
+            })
+        })
     }
 
     fn compare(&mut self, key: &RowKey, row: &Row, column: Column, value: &Value) -> bool {

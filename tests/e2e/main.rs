@@ -23,6 +23,7 @@ mod masters;
 mod operate;
 mod pods;
 mod security;
+mod services;
 mod story;
 mod subnets;
 mod traffic;

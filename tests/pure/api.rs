@@ -21,6 +21,7 @@ fn settings() -> Settings {
         pod_nic_type: "veth-pair".into(),
         enable_lb: true,
         enable_np: true,
+        load_balancers: Default::default(),
         keep_vm_ip: true,
         node_local_dns: vec![],
         network_type: "geneve".into(),

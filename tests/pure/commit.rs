@@ -6,7 +6,7 @@ use std::{
 };
 
 use kube_ovn::{
-    api::Kind,
+    api::{Kind, Settings},
     controller::commit::{AcceptPlan, Commit, Finished, Next, monitored},
     ovn::FEATURES,
     ovsdb::{
@@ -285,4 +285,32 @@ fn mass_deletion_by_users_is_carried_out() {
     }
     leader.run(&mut nb);
     assert_eq!(nb.dump().matches("Logical_Switch_Port pod:").count(), 2);
+}
+
+#[test]
+fn a_feature_switched_off_by_its_flag_goes_without_the_operator() {
+    let services = |n: usize| {
+        (0..n).map(|i| shared(service("default", &format!("s{i}"), &format!("10.96.1.{}", i + 1))))
+    };
+    let mut nb = Server::new(&nb::DATABASE);
+    let mut leader = Leader::connected(&mut nb, small_cluster());
+    leader.put(services(120));
+    leader.run(&mut nb);
+    assert_eq!(nb.dump().matches("Load_Balancer service:").count(), 120);
+    let off = || shared(Settings { enable_lb: false, ..settings() });
+    // Without the word of the flag so many rows would wait.
+    for (switched_off, left) in [(false, 120), (true, 0)] {
+        let mut next = Leader::new(AcceptPlan::No);
+        if switched_off {
+            next.commit.switch_off("service");
+        }
+        next.put(small_cluster());
+        next.put(services(120));
+        next.put([off()]);
+        next.connect(&mut nb);
+        next.run(&mut nb);
+        assert_eq!(nb.dump().matches("Load_Balancer service:").count(), left);
+    }
+    assert!(!nb.dump().contains("Load_Balancer_Group"));
+    assert!(nb.dump().contains("Logical_Switch_Port pod:"));
 }

@@ -167,3 +167,44 @@ fn ten_thousand_pods_on_a_hundred_nodes() {
 fn ten_thousand_pods_on_a_thousand_nodes() {
     measure(&Size { nodes: 1_000, subnets: 200, pods: 10_000 });
 }
+
+/// Ten endpoints of Service `n`; `edition` changes the last one.
+fn endpoints(n: usize, edition: usize) -> Arc<dyn Stored> {
+    let address = |i: usize| {
+        let host = if i == 9 { 250 + edition } else { i + 1 };
+        format!("10.16.{}.{}", n % 256, host)
+    };
+    shared(slice("default", &format!("svc-{n}"), (0..10).map(address)))
+}
+
+#[test]
+fn two_thousand_services_of_ten_endpoints() {
+    const SERVICES: usize = 2_000;
+    println!("{SERVICES} Services of 10 endpoints");
+    let mut cluster = Cluster::with(objects(&Size { nodes: 10, subnets: 200, pods: 0 }));
+    let all: Vec<Arc<dyn Stored>> = (0..SERVICES)
+        .flat_map(|n| {
+            let address = format!("10.96.{}.{}", n / 250, n % 250 + 1);
+            [shared(service("default", &format!("svc-{n}"), &address)), endpoints(n, 0)]
+        })
+        .collect();
+    let first = timed("all of them (with test server)", || cluster.put_all(all));
+    // A row each, and the group.
+    assert_eq!((first.owners, first.operations), (SERVICES, SERVICES + 1));
+    let reads = cluster.store.upsert(endpoints(7, 1));
+    let change = timed("one endpoint", || cluster.refresh(&reads, kube_ovn::plan::Cause::Changed));
+    let change = cluster.commit(change);
+    // One entry of one row, whatever the number of Services and of switches.
+    assert_eq!(change, Cost { owners: 1, touches: 1, operations: 1, transactions: 1 });
+    let text = cluster.nb.dump();
+    assert!(text.contains("10.16.7.251:8080"), "the change has arrived");
+    let new = service("default", "new", "10.97.0.1");
+    let new = timed("one Service (with test server)", || cluster.put(shared(new)));
+    // Its row, its place in the group.
+    assert_eq!(new, Cost { owners: 1, touches: 2, operations: 2, transactions: 1 });
+    let subnet = subnet("other", "10.250.0.0/16");
+    let attach = timed("one subnet (with test server)", || cluster.put(shared(subnet)));
+    // A switch is attached to all Services by one element.
+    assert!(attach.operations < 10 + 4 * 10, "{attach:?}");
+    timed("oracle", || cluster.check_oracle());
+}

@@ -446,6 +446,7 @@ features! {
     policy_exemption "policy-exemption"
     policy_gateway "policy-gateway"
     policy_node "policy-node"
+    service "service"
 }
 
 #[test]

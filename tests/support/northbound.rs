@@ -341,8 +341,10 @@ impl Server {
     fn label(&self, table: &str, uuid: Uuid) -> String {
         let Some(table) = self.table(table) else { return "?".to_owned() };
         let Some(row) = self.rows.get(&(table.name, uuid)) else { return "?".to_owned() };
-        let ids = table.column("external_ids");
-        let id = ids.and_then(|c| row[&c.index].entry(ID_KEY).cloned());
+        let id = match table.column("external_ids") {
+            Some(ids) => row[&ids.index].entry(ID_KEY).cloned(),
+            None => table.column("name").and_then(|name| row[&name.index].text().cloned()),
+        };
         id.map_or_else(|| "-".to_owned(), |id| id.to_string())
     }
 

@@ -21,6 +21,7 @@ pub fn settings() -> Settings {
         pod_nic_type: "veth-pair".into(),
         enable_lb: true,
         enable_np: true,
+        load_balancers: Default::default(),
         keep_vm_ip: true,
         node_local_dns: vec![],
         network_type: "geneve".into(),
@@ -154,4 +155,45 @@ pub fn small_cluster() -> Vec<Arc<dyn Stored>> {
         shared(pod_ip("default", "a", "ovn-default", "10.16.0.2,fd00:10:16::2")),
         shared(pod_ip("default", "b", "ovn-default", "10.16.0.3,fd00:10:16::3")),
     ]
+}
+
+/// A Service with one TCP port, 80.
+pub fn service(namespace: &str, name: &str, address: &str) -> Service {
+    Service {
+        namespace: namespace.into(),
+        name: name.into(),
+        cluster_ips: vec![address.parse().unwrap()],
+        external_ips: vec![],
+        ports: vec![ServicePort { name: "".into(), protocol: Protocol::Tcp, port: 80 }],
+        session: names::Session::None,
+        session_seconds: 10800,
+        internal_traffic: TrafficPolicy::Cluster,
+        external_traffic: TrafficPolicy::Cluster,
+        is_load_balancer: false,
+        vpc: None,
+        created: 0,
+        invalid: vec![],
+    }
+}
+
+/// The slice of a Service, port 8080 of these addresses.
+pub fn slice(
+    namespace: &str,
+    service: &str,
+    addresses: impl IntoIterator<Item = String>,
+) -> EndpointSlice {
+    let endpoints = addresses.into_iter().map(|address| Endpoint {
+        address: address.parse().unwrap(),
+        node: None,
+        pod: None,
+        state: EndpointState::Ready,
+        zones: vec![],
+    });
+    EndpointSlice {
+        namespace: namespace.into(),
+        name: format!("{service}-1").into(),
+        service: Some(format!("{namespace}/{service}").into()),
+        ports: vec![EndpointPort { name: "".into(), protocol: Protocol::Tcp, port: 8080 }],
+        endpoints: endpoints.collect(),
+    }
 }

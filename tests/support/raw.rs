@@ -65,6 +65,7 @@ fn read_settings(document: &Value) -> Settings {
             "podNicType" => all.pod_nic_type = text(),
             "enableNp" => all.enable_np = flag(),
             "enableLb" => all.enable_lb = flag(),
+            "preferLocal" => all.load_balancers.prefer_local = flag(),
             "keepVmIp" => all.keep_vm_ip = flag(),
             "enableIpsec" => all.enable_ipsec = flag(),
             "nodeLocalDns" => {
@@ -105,6 +106,8 @@ pub fn read(document: &Value, settings: &Settings) -> Event {
         Kind::SecurityGroup => present(parse::parse_security_group(&typed(document))),
         Kind::NetworkPolicy => present(parse::parse_network_policy(&typed(document))),
         Kind::ExternalGateway => present(parse::parse_external_gateway(&typed(document))),
+        Kind::Service => present(parse::parse_service(&typed(document))),
+        Kind::EndpointSlice => present(parse::parse_endpoint_slice(&typed(document))),
         Kind::Chassis => present(Chassis {
             name: name.into(),
             hostname: document["hostname"].as_str().unwrap_or_default().into(),

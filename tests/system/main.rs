@@ -23,5 +23,6 @@ mod ovsdb_tls;
 mod ovsdb_unixctl;
 mod pinger;
 mod policy_order;
+mod services;
 #[path = "../support/mod.rs"]
 mod support;

@@ -136,6 +136,16 @@ impl Northd {
         text
     }
 
+    /// What a program that asks a database prints.
+    pub fn ask(&self, program: &str, args: &[&str]) -> String {
+        let database = if program == "ovn-nbctl" { &self.nb } else { &self.sb };
+        let mut command = ovn_run(program);
+        let output = command.arg(format!("--db={}", database.endpoint())).args(args).output();
+        let output = output.unwrap();
+        assert!(output.status.success(), "{command:?}: {output:?}");
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+
     /// Whether the packet comes out at the port.
     pub fn reaches(&self, packet: &Packet, port: &str) -> bool {
         self.trace(packet).contains(&format!("/* output to {port:?}"))

@@ -13,6 +13,7 @@ pub mod reason {
     /// Ours: upstream tried again and again in silence.
     pub const SECURITY_GROUP: &str = "ValidateSecurityGroupFailed";
     pub const POLICY: &str = "CreateACLFailed";
+    pub const SERVICE: &str = "ValidateSvcFailed";
 }
 
 /// What was found wrong with one object.

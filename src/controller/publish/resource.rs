@@ -20,6 +20,8 @@ pub fn api_resource(kind: Kind) -> Option<ApiResource> {
         Kind::Namespace => ("", "namespaces"),
         Kind::Pod => ("", "pods"),
         Kind::NetworkPolicy => ("networking.k8s.io", "networkpolicies"),
+        Kind::Service => ("", "services"),
+        Kind::EndpointSlice => return None,
         Kind::Settings | Kind::Chassis | Kind::Gateway | Kind::ExternalGateway => return None,
     };
     let api_version = match group {

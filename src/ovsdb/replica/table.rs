@@ -14,7 +14,6 @@ use super::{
 use crate::ovsdb::{
     datum::{Datum, Uuid},
     json::parse_datum,
-    row::ID_KEY,
     schema::{Column, Table},
 };
 
@@ -58,7 +57,11 @@ impl TableReplica {
             recent: defaults.clone(),
             defaults,
             rows: HashMap::new(),
-            by_id: indexed("external_ids").map(TextIndex::new),
+            // Identities lie in the name where there is no other place for them.
+            by_id: match table.column("external_ids") {
+                Some(_) => indexed("external_ids").map(TextIndex::new),
+                None => name.map(TextIndex::new),
+            },
             by_name: name.map(TextIndex::new),
             unique,
         }
@@ -169,7 +172,7 @@ impl TableReplica {
 
     fn index(&mut self, before: Option<&Row>, after: Option<&Row>) {
         if let Some(index) = &mut self.by_id {
-            let key = |row: &Row| row.entry(index.column, ID_KEY).cloned();
+            let key = |row: &Row| row.id().cloned();
             index.change(before.map(|r| (r.uuid, key(r))), after.map(|r| (r.uuid, key(r))));
         }
         if let Some(index) = &mut self.by_name {

@@ -1,0 +1,164 @@
+//! Services as pods see them: OVN balances on the pod's own switch.
+
+use serde_json::{Value, json};
+
+use crate::{
+    cluster::{bracketed, retry, text},
+    pods::{Pod, page_of},
+    story::{Story, story},
+};
+
+/// Creates a Service; gives its cluster IPs.
+fn service(s: &Story, name: &str, spec: Value) -> Vec<String> {
+    s.cluster.apply(&[json!({"apiVersion": "v1", "kind": "Service",
+        "metadata": {"name": name, "namespace": s.ns}, "spec": spec})]);
+    let made = s.cluster.objects(&["-n", &s.ns, "service", name]).remove(0);
+    let ips = made["spec"]["clusterIPs"].as_array().cloned().unwrap_or_default();
+    ips.iter().map(text).collect()
+}
+
+fn labelled(s: &Story, pods: &[&str], label: &str) {
+    for pod in pods {
+        s.kubectl(&["label", "pod", pod, "--overwrite", label]).expect("label");
+    }
+}
+
+/// Answers of `count` requests, each of a connection of its own.
+fn answers(s: &Story, pod: &str, url: &str, count: usize) -> Vec<String> {
+    let command = format!("for i in $(seq {count}); do wget -qO- -T 3 {url} || echo lost; done");
+    let text = s.exec(pod, &["sh", "-c", &command]).unwrap_or_default();
+    text.lines().map(str::to_owned).collect()
+}
+
+/// The load balancers of the story's Services.
+fn rows(s: &Story) -> String {
+    s.cluster
+        .nbctl(&["--columns=name,vips", "--format=csv", "--no-headings", "list", "Load_Balancer"])
+        .unwrap_or_default()
+        .lines()
+        .filter(|line| line.contains(&format!("/{}/", s.ns)))
+        .collect::<Vec<_>>()
+        .join("\n")
+}
+
+#[test]
+fn pods_are_balanced_by_ovn() {
+    story("balanced", |s| {
+        let nodes = s.cluster.nodes();
+        s.start(&[
+            Pod::new("client").on(&nodes[0].name),
+            Pod::new("one").on(&nodes[0].name),
+            Pod::new("two").on(&nodes[1].name),
+        ]);
+        labelled(s, &["one", "two"], "role=web");
+        let web = json!({"role": "web"});
+        let port = json!([{"port": 80}]);
+        // Every family that the cluster has; both backends get their share.
+        let family = json!({"selector": web, "ports": port, "ipFamilyPolicy": "PreferDualStack"});
+        let both = |url: &str| {
+            retry(20, || {
+                let seen = answers(s, "client", url, 20);
+                let good = ["one", "two"].iter().all(|n| seen.iter().any(|a| a == n));
+                if good && !seen.iter().any(|a| a == "lost") {
+                    Ok(())
+                } else {
+                    Err(format!("{url}: {seen:?}"))
+                }
+            });
+        };
+        for ip in service(s, "web", family) {
+            both(&page_of(&ip));
+            s.step(&format!("20 of 20 answers from both pods behind {ip}"));
+        }
+        assert!(rows(s).contains("loadbalancer/e2e-balanced/web"), "{}", rows(s));
+        // Session affinity: always the same one.
+        let sticky = service(
+            s,
+            "sticky",
+            json!({"selector": web, "ports": port, "sessionAffinity": "ClientIP"}),
+        );
+        retry(20, || {
+            let seen = answers(s, "client", &page_of(&sticky[0]), 12);
+            let same = seen.len() == 12 && seen[0] != "lost" && seen.iter().all(|a| *a == seen[0]);
+            if same { Ok(()) } else { Err(format!("{seen:?}")) }
+        });
+        s.step("12 connections with ClientIP affinity reach one pod");
+        // Policy Local: the pod of the client's node.
+        let near = service(
+            s,
+            "near",
+            json!({"selector": web, "ports": port, "internalTrafficPolicy": "Local"}),
+        );
+        retry(20, || {
+            let seen = answers(s, "client", &page_of(&near[0]), 12);
+            if seen.len() == 12 && seen.iter().all(|a| a == "one") {
+                Ok(())
+            } else {
+                Err(format!("{seen:?}"))
+            }
+        });
+        s.step("12 connections with policy Local stay on the node");
+        // A node port, asked by a pod and from outside of the cluster.
+        service(s, "outer", json!({"type": "NodePort", "selector": web, "ports": port}));
+        let outer = s.cluster.objects(&["-n", &s.ns, "service", "outer"]).remove(0);
+        let number = outer["spec"]["ports"][0]["nodePort"].as_u64().expect("node port");
+        for node in &nodes[..2] {
+            let url = format!("http://{}:{number}/", bracketed(&node.ip));
+            both(&url);
+            retry(20, || s.cluster.enter("fabric", &["busybox", "wget", "-qO-", "-T", "2", &url]));
+            s.step(&format!("node port of {}: from a pod and from outside", node.name));
+        }
+    });
+}
+
+#[test]
+fn removed_endpoints_are_left_at_once() {
+    story("endpoints", |s| {
+        let nodes = s.cluster.nodes();
+        s.start(&[
+            Pod::new("client").on(&nodes[0].name),
+            Pod::new("one").on(&nodes[1].name),
+            Pod::new("two").on(&nodes[2].name),
+        ]);
+        for (pod, port) in [("one", 5353), ("two", 5353)] {
+            let script =
+                format!("(while true; do echo {pod} | nc -u -l -p {port}; done) >/dev/null 2>&1 &");
+            let _ = s.exec(pod, &["sh", "-c", &script]);
+        }
+        labelled(s, &["one"], "role=web");
+        let ips = service(
+            s,
+            "web",
+            json!({"selector": {"role": "web"}, "ports": [{"name": "http", "port": 80},
+                {"name": "dns", "port": 53, "targetPort": 5353, "protocol": "UDP"}]}),
+        );
+        let url = page_of(&ips[0]);
+        s.fetches("client", &url, "one");
+        // One source port for all datagrams: conntrack would stay with the pod that is gone.
+        let ask = format!("echo q | nc -u -w 1 -p 40053 {} 53", ips[0]);
+        let asked = |wanted: &str| {
+            retry(20, || {
+                let answer = s.exec("client", &["sh", "-c", &ask]).unwrap_or_default();
+                if answer.trim() == wanted { Ok(()) } else { Err(format!("UDP: {answer:?}")) }
+            });
+        };
+        asked("one");
+        s.step("TCP and UDP reach the only pod");
+        labelled(s, &["two"], "role=web");
+        labelled(s, &["one"], "role=none");
+        retry(20, || {
+            let seen = answers(s, "client", &url, 8);
+            if seen.iter().all(|a| a == "two") { Ok(()) } else { Err(format!("{seen:?}")) }
+        });
+        asked("two");
+        s.step("new connections and the old UDP flow reach the other pod");
+        labelled(s, &["two"], "role=none");
+        // Refused, not lost in silence.
+        retry(20, || {
+            let answer = s.exec("client", &["wget", "-qO-", "-T", "5", &url]);
+            let refused = answer.as_ref().is_err_and(|e| e.contains("refused"));
+            if refused { Ok(()) } else { Err(format!("{answer:?}")) }
+        });
+        s.step("without endpoints the connection is refused");
+    });
+}
