@@ -10,6 +10,7 @@ mod kernel_attach;
 mod kernel_firewall;
 
 mod kube_api;
+mod monitor;
 mod node_cni;
 mod node_daemon;
 mod node_rig;
