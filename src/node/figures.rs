@@ -125,8 +125,8 @@ pub fn checksum_errors(snmp: &str) -> Option<f64> {
 }
 
 fn search_list(resolv: &str) -> String {
-    let list = resolv.lines().filter_map(|line| line.trim().strip_prefix("search "));
-    list.last().map(|l| l.split_whitespace().collect::<Vec<_>>().join(",")).unwrap_or_default()
+    let mut list = resolv.lines().filter_map(|line| line.trim().strip_prefix("search "));
+    list.next_back().map(|l| l.split_whitespace().collect::<Vec<_>>().join(",")).unwrap_or_default()
 }
 
 /// TRAP: label subnet_name is `<subnet>/<direction>/<protocol>`, which users' queries know.

@@ -53,7 +53,8 @@ impl Resolver {
                     resolver.search = words.map(|w| w.trim_end_matches('.').to_owned()).collect();
                 }
                 Some("options") => {
-                    let ndots = words.filter_map(|w| w.strip_prefix("ndots:")?.parse().ok()).last();
+                    let ndots =
+                        words.filter_map(|w| w.strip_prefix("ndots:")?.parse().ok()).next_back();
                     resolver.ndots = ndots.unwrap_or(resolver.ndots);
                 }
                 _ => {}

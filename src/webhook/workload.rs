@@ -30,7 +30,7 @@ pub fn review(request: &Request, facts: &Facts, settings: &Settings) -> Asked<()
     let get = |suffix: &str| text(&annotations[format!("{PREFIX}{suffix}")]);
     let (address, pool) = (get("ip_address"), get("ip_pool"));
     let is_pod = request.resource == "pods";
-    if pool.is_empty() && !(is_pod && !address.is_empty()) {
+    if pool.is_empty() && (!is_pod || address.is_empty()) {
         return Ok(());
     }
     // The pod of a live migration takes over the addresses of another.
