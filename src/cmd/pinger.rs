@@ -43,6 +43,8 @@ pub const APPLET: Applet = Applet {
 
 /// Reads of the own pod at start.
 const ATTEMPTS: u32 = 3;
+/// Half seconds that the addresses may take to appear in it.
+const ADDRESS_ATTEMPTS: u32 = 60;
 
 fn run(matches: &ArgMatches) -> anyhow::Result<ExitCode> {
     let options = PingerOptions::parse(matches, &Environment::current())?;
@@ -112,9 +114,14 @@ async fn own(options: &PingerOptions, client: Client) -> anyhow::Result<Own> {
         return Err(Usage(text.to_owned()).into());
     }
     let pods: Api<core::Pod> = Api::namespaced(client, &options.namespace);
-    let mut attempt = 1;
+    let (mut attempt, mut unnamed) = (1, 0);
     let pod = loop {
         match pods.get(&options.pod).await {
+            // kubelet starts the container before it has told the API server the addresses.
+            Ok(pod) if target::addresses_of(&pod).is_empty() && unnamed < ADDRESS_ATTEMPTS => {
+                unnamed += 1;
+                sleep(Duration::from_millis(500)).await;
+            }
             Ok(pod) => break pod,
             Err(error) if attempt < ATTEMPTS => {
                 tracing::warn!(%error, pod = options.pod, "cannot read the own pod yet");

@@ -167,7 +167,11 @@ impl Echoes {
     /// Of the milliseconds of each echo; `None` is lost.
     pub fn of(times: &[Option<f64>]) -> Self {
         let received: Vec<f64> = times.iter().copied().flatten().collect();
-        let mean = received.iter().sum::<f64>() / (received.len().max(1) as f64);
+        // The sum of nothing is -0.
+        let mean = match received.len() {
+            0 => 0.0,
+            count => received.iter().sum::<f64>() / count as f64,
+        };
         Echoes { sent: times.len() as u32, received: received.len() as u32, mean_ms: mean }
     }
 }
