@@ -260,3 +260,32 @@ COMMIT
 "#;
     assert_eq!(String::from_utf8(output.stdout).unwrap(), expected);
 }
+
+/// The tarball leaves out what is for building only; nothing else of it may be missed there.
+#[test]
+fn the_tarball_holds_all_that_the_installer_reads() {
+    let text = std::fs::read_to_string(tree().join("packaging/airgap")).unwrap();
+    let left_out = text.lines().find_map(|l| l.trim().strip_prefix("case ${part##*/} in "));
+    let (left_out, _) = left_out.expect("the list in airgap").split_once(')').unwrap();
+    let root = std::env::temp_dir().join(format!("kube-ovn-tarball-{}", std::process::id()));
+    std::fs::create_dir_all(root.join("packaging")).unwrap();
+    let copy = |from: &str| {
+        let done =
+            Command::new("cp").arg("-r").arg(tree().join(from)).arg(root.join(from)).status();
+        assert!(done.unwrap().success(), "{from}");
+    };
+    copy("install.sh");
+    for part in std::fs::read_dir(tree().join("packaging")).unwrap() {
+        let name = part.unwrap().file_name().into_string().unwrap();
+        if !left_out.split('|').any(|n| n.trim() == name) {
+            copy(&format!("packaging/{name}"));
+        }
+    }
+    let all = [("ENABLE_WEBHOOK", "true"), ("ENABLE_SSL", "true"), ("DUAL_STACK", "true")];
+    let mut command = Command::new("bash");
+    command.arg(root.join("install.sh")).arg("--dry-run").env("NODE_IPS", "192.0.2.1");
+    let output = command.env("KUBECTL", "/nonexistent/kubectl").envs(all).output().unwrap();
+    std::fs::remove_dir_all(&root).unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(String::from_utf8(output.stdout).unwrap(), manifests(&all));
+}
