@@ -9,9 +9,11 @@ pub mod policy;
 mod security;
 pub mod selectors;
 mod service;
+mod workload;
 
 pub use external::*;
 pub use object::*;
 pub use policy::NetworkPolicy;
 pub use security::*;
 pub use service::*;
+pub use workload::*;

@@ -25,6 +25,7 @@ pub mod finalizer {
     pub const CONTROLLER: &str = "kubeovn.io/kube-ovn-controller";
     /// Of releases before 1.13; swapped for [`CONTROLLER`] when met.
     pub const CONTROLLER_OLD: &str = "kube-ovn-controller";
+    pub const OURS: [&str; 2] = [CONTROLLER, CONTROLLER_OLD];
 }
 
 /// Suffixes of pod annotations that exist for every provider; join with [`provider_key`].

@@ -32,6 +32,10 @@ pub enum Kind {
     ExternalGateway,
     Service,
     EndpointSlice,
+    StatefulSet,
+    VirtualMachine,
+    VirtualMachineInstance,
+    Attachment,
 }
 
 impl Kind {
@@ -51,6 +55,10 @@ impl Kind {
         Kind::ExternalGateway,
         Kind::Service,
         Kind::EndpointSlice,
+        Kind::StatefulSet,
+        Kind::VirtualMachine,
+        Kind::VirtualMachineInstance,
+        Kind::Attachment,
     ];
 
     pub fn name(self) -> &'static str {
@@ -70,6 +78,10 @@ impl Kind {
             Kind::ExternalGateway => "ConfigMap",
             Kind::Service => "Service",
             Kind::EndpointSlice => "EndpointSlice",
+            Kind::StatefulSet => "StatefulSet",
+            Kind::VirtualMachine => "VirtualMachine",
+            Kind::VirtualMachineInstance => "VirtualMachineInstance",
+            Kind::Attachment => "NetworkAttachmentDefinition",
         }
     }
 }
@@ -100,6 +112,11 @@ pub enum Index {
     PodsByNamespace,
     IpsBySubnet,
     IpsByPod,
+    /// Of StatefulSet pods, by `namespace/set`.
+    IpsByStatefulSet,
+    /// By `namespace/name` of the virtual machine instance that owns the pod.
+    PodsByMachine,
+    SubnetsByProvider,
     SubnetsByVpc,
     /// OVN subnets of a VPC that are not being deleted.
     ActiveSubnetsByVpc,
@@ -261,11 +278,23 @@ pub struct Subnet {
     pub disable_gateway_check: bool,
     pub mtu: Option<u32>,
     pub route_table: Text,
+    pub multicast_snoop: bool,
+    /// `None` without enableDHCP.
+    pub dhcp: Option<Dhcp>,
+    /// Router advertisement options; `None` without enableIPv6RA.
+    pub router_advertisement: Option<Map>,
     /// `externalEgressGateway`: the subnet leaves the cluster through these.
     pub policy_routing: Option<PolicyRouting>,
     /// creationTimestamp in seconds; of two subnets in conflict the younger one loses.
     pub created: i64,
     pub deleting: bool,
+}
+
+/// DHCP options as given, by family.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Dhcp {
+    pub v4: Map,
+    pub v6: Map,
 }
 
 /// Policy routing on the gateway nodes towards gateways outside the cluster.
@@ -311,6 +340,7 @@ impl Subnet {
         let mut all = vec![
             (Index::SubnetsByVpc, self.vpc.clone()),
             (Index::SubnetsByDottedName, dotted(&self.name).into()),
+            (Index::SubnetsByProvider, self.provider.clone()),
         ];
         if self.is_ovn() && !self.deleting {
             all.push((Index::ActiveSubnetsByVpc, self.vpc.clone()));
@@ -408,7 +438,17 @@ pub struct Ip {
     /// `""`, `StatefulSet`, `VirtualMachine`.
     pub pod_type: Text,
     pub reserved: bool,
+    /// The allocator has filled and taken it over. Until then it is a user's request.
+    pub managed: bool,
     pub deleting: bool,
+}
+
+impl Ip {
+    /// The set of a StatefulSet pod: its name up to the last dash.
+    pub fn stateful_set(&self) -> Option<&str> {
+        let set = self.pod_name.rsplit_once('-').map(|(set, _)| set);
+        set.filter(|_| &*self.pod_type == "StatefulSet")
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -478,6 +518,21 @@ pub struct Pod {
 }
 
 impl Pod {
+    /// The KubeVirt virtual machine (instance) that runs in the pod.
+    pub fn machine(&self) -> Option<&Text> {
+        let owner = self.owner.as_ref()?;
+        let machine = &*owner.kind == "VirtualMachineInstance"
+            && owner.api_version.starts_with("kubevirt.io");
+        machine.then_some(&owner.name)
+    }
+
+    /// The StatefulSet that the pod belongs to.
+    pub fn stateful_set(&self) -> Option<&Text> {
+        let owner = self.owner.as_ref()?;
+        let set = &*owner.kind == "StatefulSet" && owner.api_version.starts_with("apps/");
+        (set && self.name.starts_with(&*owner.name)).then_some(&owner.name)
+    }
+
     pub fn annotation(&self, provider: &str, suffix: &str) -> Option<&Text> {
         let provider = if provider.is_empty() { "ovn" } else { provider };
         self.annotations.get(format!("{provider}.kubernetes.io/{suffix}").as_str())
@@ -537,15 +592,16 @@ object!(
         .map(|f| (Index::SubnetFamilies, "".into(), f.digit().to_string().into()))
         .collect()
 );
-object!(
-    Ip,
-    Kind::Ip,
-    |s| s.name.clone(),
-    vec![
+object!(Ip, Kind::Ip, |s| s.name.clone(), {
+    let mut buckets = vec![
         (Index::IpsBySubnet, s.subnet.clone()),
         (Index::IpsByPod, format!("{}/{}", s.namespace, s.pod_name).into()),
-    ]
-);
+    ];
+    if let Some(set) = s.stateful_set() {
+        buckets.push((Index::IpsByStatefulSet, format!("{}/{set}", s.namespace).into()));
+    }
+    buckets
+});
 object!(IpPool, Kind::IpPool, |s| s.name.clone(), {
     let mut buckets = vec![(Index::PoolsBySubnet, s.subnet.clone())];
     buckets.extend(s.namespaces.iter().map(|n| (Index::PoolsByNamespace, n.clone())));
@@ -570,6 +626,9 @@ object!(
         let mut buckets = vec![(Index::PodsByNamespace, s.namespace.clone())];
         if let Some(node) = &s.node {
             buckets.push((Index::PodsByNode, node.clone()));
+        }
+        if let Some(machine) = s.machine() {
+            buckets.push((Index::PodsByMachine, format!("{}/{machine}", s.namespace).into()));
         }
         buckets
     },

@@ -10,9 +10,9 @@ use std::{
 use anyhow::Context;
 use clap::ArgMatches;
 use k8s_openapi::api::{
-    core::v1 as core, discovery::v1 as discovery, networking::v1::NetworkPolicy,
+    apps::v1 as apps, core::v1 as core, discovery::v1 as discovery, networking::v1::NetworkPolicy,
 };
-use kube::{Client, Config};
+use kube::{Client, Config, api::ApiResource};
 use tokio::sync::watch;
 
 use super::{
@@ -25,9 +25,10 @@ use crate::{
     api::{
         Kind, Settings, crd, names,
         parse::{
-            parse_endpoint_slice, parse_external_gateway, parse_ip, parse_ippool, parse_namespace,
-            parse_network_policy, parse_node, parse_pod, parse_security_group, parse_service,
-            parse_subnet, parse_vpc,
+            parse_attachment, parse_endpoint_slice, parse_external_gateway, parse_ip, parse_ippool,
+            parse_namespace, parse_network_policy, parse_node, parse_pod, parse_security_group,
+            parse_service, parse_stateful_set, parse_subnet, parse_virtual_machine,
+            parse_virtual_machine_instance, parse_vpc,
         },
     },
     controller::{
@@ -251,7 +252,19 @@ fn start_watches(watches: &mut Watches, settings: &Settings) -> BTreeSet<Kind> {
     });
     watches.core(&Scope::ALL, |raw: &core::Service| Ok(parse_service(raw)));
     watches.core(&Scope::ALL, |raw: &discovery::EndpointSlice| Ok(parse_endpoint_slice(raw)));
+    watches.core(&Scope::ALL, |raw: &apps::StatefulSet| Ok(parse_stateful_set(raw)));
+    watches.foreign(
+        &foreign(
+            "k8s.cni.cncf.io",
+            "NetworkAttachmentDefinition",
+            "network-attachment-definitions",
+        ),
+        parse_attachment,
+    );
+    watches.foreign(&machines("VirtualMachine"), parse_virtual_machine);
+    watches.foreign(&machines("VirtualMachineInstance"), parse_virtual_machine_instance);
     BTreeSet::from([
+        Kind::StatefulSet,
         Kind::Vpc,
         Kind::Subnet,
         Kind::Ip,
@@ -265,6 +278,21 @@ fn start_watches(watches: &mut Watches, settings: &Settings) -> BTreeSet<Kind> {
         Kind::Service,
         Kind::EndpointSlice,
     ])
+}
+
+fn machines(kind: &str) -> ApiResource {
+    foreign("kubevirt.io", kind, &format!("{}s", kind.to_ascii_lowercase()))
+}
+
+/// `v1` of a kind of other software.
+fn foreign(group: &str, kind: &str, plural: &str) -> ApiResource {
+    ApiResource {
+        group: group.to_owned(),
+        version: "v1".to_owned(),
+        api_version: format!("{group}/v1"),
+        kind: kind.to_owned(),
+        plural: plural.to_owned(),
+    }
 }
 
 /// Live while the process runs; ready as a standby, and as a leader once everything known was

@@ -5,39 +5,46 @@
 //! sees it; an address is free again only when its record is gone, and the record goes only when
 //! the port has left the database.
 
+mod others;
+mod pods;
+mod request;
+mod retention;
+
 use std::{
     collections::{BTreeMap, BTreeSet, HashSet},
     net::IpAddr,
 };
 
 use crate::{
-    api::{
-        Index, Ip, IpPool, Kind, Namespace, Node, Pod, PodLife, Settings, Subnet, Text, names,
-        parse::{PoolWish, fixed_addresses, parse_pool_wish},
-    },
-    ipam::{Conflicts, Ipam, IpamError, MacWish, NodeAddresses, Record, Request, SubnetSpec, Wish},
-    net::{DualStack, Mac},
-    ovn::{placement, validity},
-    store::{Owner, Problem, Store, View},
+    api::{Index, Ip, IpPool, Kind, Node, Pod, Settings, Subnet, Text, names},
+    ipam::{Allocation, Ipam, IpamError, NodeAddresses, Record, SubnetSpec},
+    ovn::placement,
+    store::{Owner, Problem, Store},
 };
+
+pub use retention::{Claimant, claimant_of, is_kept};
 
 /// What has to be done to the API.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Action {
     /// Create the IP CR.
     Record(Ip),
+    /// Fill in an IP CR made by hand and take it over.
+    Adopt(Ip),
     /// Delete the IP CR (its finalizer keeps it until the port is gone).
     Delete(Text),
     /// Take the finalizer off: the port is gone.
     Finalize(Text),
 }
 
-/// Something that may hold an address.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Claimant {
-    /// `namespace/name`.
-    Pod(Text),
-    Node(Text),
+impl Action {
+    /// Name of the IP CR.
+    pub fn port(&self) -> &Text {
+        match self {
+            Action::Record(ip) | Action::Adopt(ip) => &ip.name,
+            Action::Delete(port) | Action::Finalize(port) => port,
+        }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -55,7 +62,6 @@ pub struct Ledger {
     doomed: BTreeSet<Text>,
     /// Subnets whose usage changed since it was last published.
     changed: BTreeSet<Text>,
-    pools: BTreeSet<Text>,
     /// Pods that no scheduler has placed yet. They are looked at when one has, which takes
     /// milliseconds, or when [`Ledger::overdue`] says that it takes long: recorded with its node
     /// at once, a pod costs one write less, and a third of all.
@@ -66,6 +72,13 @@ pub struct Ledger {
     overdue: BTreeSet<Text>,
     /// Records that contradict each other, to be reported.
     conflicts: Vec<String>,
+    /// Pools that contradict their subnet or another pool.
+    refused_pools: BTreeMap<Text, Problem>,
+    news_of_pools: BTreeSet<Text>,
+    /// Kinds of which everything is known, see [`is_kept`].
+    listed: BTreeSet<Kind>,
+    /// Pods of virtual machines, by machine: all that had a part in its port.
+    machines: BTreeMap<Text, BTreeSet<Text>>,
 }
 
 impl Ledger {
@@ -112,6 +125,11 @@ impl Ledger {
         std::mem::take(&mut self.news)
     }
 
+    /// Every object of the kind is in the store.
+    pub fn listed(&mut self, kind: Kind) {
+        self.listed.insert(kind);
+    }
+
     fn set_waiting(&mut self, claimant: Claimant, problem: Option<Problem>) {
         let changed = match problem {
             Some(problem) => {
@@ -131,52 +149,84 @@ impl Ledger {
     /// An object appeared or changed; `store` already holds it.
     pub fn upserted(&mut self, store: &Store, kind: Kind, key: &Text) -> Option<Problem> {
         match kind {
-            Kind::Pod => {
-                self.stale.insert(Claimant::Pod(key.clone()));
-            }
+            Kind::Pod => self.pod_changed(store, key),
             Kind::Node => {
                 self.stale.insert(Claimant::Node(key.clone()));
                 self.avoid_nodes(store);
             }
             Kind::Subnet => return self.subnet_changed(store, key),
-            Kind::IpPool => return self.pool_changed(store, key),
+            Kind::IpPool => self.pool_changed(store, key),
             Kind::Ip => self.recorded(store, key),
-            Kind::Namespace | Kind::Vpc | Kind::Settings => self.wake_waiting(),
-            Kind::SecurityGroup
-            | Kind::NetworkPolicy
-            | Kind::Chassis
-            | Kind::Gateway
-            | Kind::ExternalGateway => {}
-            Kind::Service | Kind::EndpointSlice => {}
+            Kind::StatefulSet => self.set_changed(store, key),
+            Kind::VirtualMachine | Kind::VirtualMachineInstance => {
+                self.stale.insert(Claimant::Machine(key.clone()));
+            }
+            Kind::Namespace | Kind::Vpc | Kind::Settings | Kind::Attachment => self.wake_waiting(),
+            _ => {}
         }
         None
     }
 
-    /// An object is gone; `store` no longer holds it. `old` is what it was.
+    /// An object is gone; `store` no longer holds it.
     pub fn removed(&mut self, store: &Store, kind: Kind, key: &Text) {
         match kind {
             Kind::Pod => {
                 self.overdue.remove(key);
-                self.set_waiting(Claimant::Pod(key.clone()), None);
-                self.stale.insert(Claimant::Pod(key.clone()));
+                self.leave(Claimant::Pod(key.clone()));
+                let machines = self.machines.iter().filter(|(_, pods)| pods.contains(key));
+                let machines: Vec<Text> = machines.map(|(machine, _)| machine.clone()).collect();
+                self.stale.extend(machines.into_iter().map(Claimant::Machine));
             }
             Kind::Node => {
-                self.set_waiting(Claimant::Node(key.clone()), None);
-                self.stale.insert(Claimant::Node(key.clone()));
+                self.leave(Claimant::Node(key.clone()));
                 self.avoid_nodes(store);
             }
             Kind::Subnet => {
                 self.ipam.remove_subnet(key);
+                self.leave(Claimant::Querier(key.clone()));
                 self.wake_waiting();
             }
             Kind::IpPool => {
-                self.pools.remove(key);
+                let subnet = self.ipam.subnet_of_pool(key).cloned();
+                self.changed.extend(subnet);
                 self.ipam.remove_pool(key);
-                self.wake_waiting();
+                self.pool_changed(store, key);
             }
             Kind::Ip => self.forgotten(key),
+            Kind::StatefulSet => self.set_changed(store, key),
+            Kind::VirtualMachine | Kind::VirtualMachineInstance => {
+                self.stale.insert(Claimant::Machine(key.clone()));
+            }
             _ => {}
         }
+    }
+
+    fn leave(&mut self, claimant: Claimant) {
+        self.set_waiting(claimant.clone(), None);
+        self.stale.insert(claimant);
+    }
+
+    fn pod_changed(&mut self, store: &Store, key: &Text) {
+        let machine = store.get::<Pod>(key).zip(store.get::<Settings>("")).and_then(|(pod, s)| {
+            let machine = placement::virtual_machine(pod, s)?;
+            Some(Text::from(format!("{}/{machine}", pod.namespace)))
+        });
+        match machine {
+            Some(machine) => {
+                self.machines.entry(machine.clone()).or_default().insert(key.clone());
+                self.stale.insert(Claimant::Machine(machine));
+            }
+            None => {
+                self.stale.insert(Claimant::Pod(key.clone()));
+            }
+        }
+    }
+
+    /// Pods that are gone are looked at again: the set may have no place for them any more.
+    fn set_changed(&mut self, store: &Store, key: &Text) {
+        let ports = store.bucket(Kind::Ip, Index::IpsByStatefulSet, key).into_iter().flatten();
+        let claimants = ports.filter_map(|port| store.get::<Ip>(port)).map(claimant_of);
+        self.stale.extend(claimants);
     }
 
     fn avoid_nodes(&mut self, store: &Store) {
@@ -189,29 +239,25 @@ impl Ledger {
 
     fn subnet_changed(&mut self, store: &Store, name: &Text) -> Option<Problem> {
         let subnet = store.get::<Subnet>(name)?;
-        let settings = store.get::<Settings>("")?;
-        let overlay = subnet.vlan.is_none() && subnet.vpc == settings.cluster_router;
+        let spec = subnet_spec(store, subnet)?;
         let new = self.ipam.subnets().all(|s| s.name != *name);
-        let spec = SubnetSpec {
-            name: name.clone(),
-            cidrs: subnet.cidrs,
-            gateways: subnet.gateways,
-            excludes: subnet.excludes.clone(),
-            gateway_mac: None,
-            node_addresses: if overlay { NodeAddresses::Avoid } else { NodeAddresses::Allow },
-        };
-        let problem = self.ipam.upsert_subnet(spec).err().map(|error| Problem {
-            kind: Kind::Subnet,
-            key: name.clone(),
-            reason: "ValidateLogicalSwitchFailed",
-            message: format!("spec.cidrBlock {}: {error}", subnet.cidrs),
-        });
+        let problem = self.ipam.upsert_subnet(spec).err().map(|e| refused(subnet, &e));
         if new {
             self.restore_subnet(store, name);
+        }
+        let querier = names::mcast_querier_port(name);
+        if subnet.multicast_snoop || store.contains(Kind::Ip, &querier) {
+            self.stale.insert(Claimant::Querier(name.clone()));
         }
         self.changed.insert(name.clone());
         self.wake_waiting();
         problem
+    }
+
+    /// Why a subnet cannot become what it is to be: recorded addresses would lie outside.
+    pub fn subnet_refusal(&self, store: &Store, subnet: &Subnet) -> Option<Problem> {
+        let spec = subnet_spec(store, subnet)?;
+        self.ipam.check_subnet(&spec).err().map(|error| refused(subnet, &error))
     }
 
     /// Records that were seen before their subnet.
@@ -231,27 +277,63 @@ impl Ledger {
         }
     }
 
-    fn pool_changed(&mut self, store: &Store, name: &Text) -> Option<Problem> {
-        let pool = store.get::<IpPool>(name)?;
-        self.pools.insert(name.clone());
-        let result = self.ipam.upsert_pool(name, &pool.subnet, &pool.ranges);
+    /// Takes a pool as it is now; one that is refused is tried again when another one changes.
+    fn pool_changed(&mut self, store: &Store, name: &Text) {
+        self.take_pool(store, name);
+        for refused in self.refused_pools.keys().cloned().collect::<Vec<_>>() {
+            self.take_pool(store, &refused);
+        }
         self.wake_waiting();
-        result.err().map(|error| Problem {
-            kind: Kind::IpPool,
-            key: name.clone(),
-            reason: "UpdateIPAMFailed",
-            message: error.to_string(),
-        })
+    }
+
+    fn take_pool(&mut self, store: &Store, name: &Text) {
+        self.news_of_pools.insert(name.clone());
+        let Some(pool) = store.get::<IpPool>(name) else {
+            self.refused_pools.remove(name);
+            return;
+        };
+        self.changed.insert(pool.subnet.clone());
+        match self.ipam.upsert_pool(name, &pool.subnet, &pool.ranges) {
+            Ok(()) => {
+                self.refused_pools.remove(name);
+            }
+            Err(error) => {
+                let problem = Problem {
+                    kind: Kind::IpPool,
+                    key: name.clone(),
+                    reason: "UpdateIPAMFailed",
+                    message: error.to_string(),
+                };
+                self.refused_pools.insert(name.clone(), problem);
+            }
+        }
+    }
+
+    /// Why the pool as it is now is not in force.
+    pub fn pool_problem(&self, name: &str) -> Option<&Problem> {
+        self.refused_pools.get(name)
+    }
+
+    /// Pools to publish the state of.
+    pub fn take_pool_news(&mut self) -> BTreeSet<Text> {
+        std::mem::take(&mut self.news_of_pools)
     }
 
     fn restore(&mut self, store: &Store, port: &Text) {
         let Some(ip) = store.get::<Ip>(port) else { return };
+        // One made by hand has nothing yet; it is given its address in its turn.
+        if !ip.managed {
+            if !ip.deleting {
+                self.stale.insert(Claimant::Reservation(port.clone()));
+            }
+            return;
+        }
         // Seen before its subnet: the subnet's arrival restores it.
         if self.ipam.subnets().all(|s| s.name != ip.subnet) {
             return;
         }
         let record = Record {
-            owner: owner_of(ip),
+            owner: claimant_of(ip).holder(),
             port: port.clone(),
             subnet: ip.subnet.clone(),
             addresses: ip.addresses,
@@ -267,6 +349,9 @@ impl Ledger {
         self.busy.remove(port);
         self.restore(store, port);
         let Some(ip) = store.get::<Ip>(port) else { return };
+        if ip.managed {
+            self.set_waiting(Claimant::Reservation(port.clone()), None);
+        }
         if ip.deleting {
             self.doomed.insert(port.clone());
         } else {
@@ -284,14 +369,15 @@ impl Ledger {
     pub fn forgotten(&mut self, port: &Text) {
         self.busy.remove(port);
         self.doomed.remove(port);
+        self.set_waiting(Claimant::Reservation(port.clone()), None);
         if let Some(subnet) = self.ipam.subnet_of(port).cloned() {
             self.changed.insert(subnet);
         }
         if let Some(allocation) = self.ipam.release(port) {
-            let claimant = match port.strip_prefix("node-") {
-                Some(node) if !allocation.owner.contains('/') => Claimant::Node(node.into()),
-                _ => Claimant::Pod(allocation.owner),
-            };
+            let claimant = Claimant::of_holder(&allocation.owner);
+            if let Claimant::Machine(machine) = &claimant {
+                self.machines.remove(machine);
+            }
             self.stale.insert(claimant);
         }
         self.wake_waiting();
@@ -304,6 +390,11 @@ impl Ledger {
         if let Action::Finalize(port) = action {
             self.doomed.insert(port.clone());
         }
+    }
+
+    /// Whose port it is, as far as the allocator knows.
+    pub fn claimant_of_port(&self, port: &str) -> Option<Claimant> {
+        self.ipam.allocation(port).map(|held| Claimant::of_holder(&held.owner))
     }
 
     pub fn retry(&mut self, claimant: Claimant) {
@@ -326,7 +417,7 @@ impl Ledger {
         let mut actions = Vec::new();
         let ready = |port: &Text| {
             let ip = store.get::<Ip>(port);
-            ip.is_some_and(|ip| port_owner(ip).is_none_or(|owner| committed(&owner)))
+            ip.is_some_and(|ip| self.port_owners(ip).iter().all(&committed))
         };
         for port in self.doomed.iter().filter(|p| ready(p)).cloned().collect::<Vec<_>>() {
             self.doomed.remove(&port);
@@ -336,11 +427,35 @@ impl Ledger {
         while self.busy.len() < limit {
             let Some(claimant) = self.stale.pop_first() else { break };
             match &claimant {
-                Claimant::Pod(key) => self.evaluate_pod(store, key, &mut seed, &mut actions),
+                Claimant::Pod(_) | Claimant::Machine(_) => {
+                    self.evaluate_pods(store, &claimant, &mut seed, &mut actions);
+                }
                 Claimant::Node(name) => self.evaluate_node(store, name, &mut seed, &mut actions),
+                Claimant::Reservation(port) => {
+                    self.evaluate_reservation(store, port, seed(), &mut actions);
+                }
+                Claimant::Querier(subnet) => {
+                    self.evaluate_querier(store, subnet, seed(), &mut actions);
+                }
             }
         }
         actions
+    }
+
+    /// The engine's owners of the port of an IP CR, today's and former ones.
+    fn port_owners(&self, ip: &Ip) -> Vec<Owner> {
+        let of = |feature, kind, key: &Text| Owner { feature, kind, key: key.clone() };
+        let retained = of("retained", Kind::Ip, &ip.name);
+        match claimant_of(ip) {
+            Claimant::Pod(key) => vec![of("pod", Kind::Pod, &key), retained],
+            Claimant::Node(key) => vec![of("node", Kind::Node, &key)],
+            Claimant::Machine(key) => {
+                let pods = self.machines.get(&key).into_iter().flatten();
+                pods.map(|pod| of("pod", Kind::Pod, pod)).chain([retained]).collect()
+            }
+            Claimant::Querier(key) => vec![of("subnet-multicast", Kind::Subnet, &key)],
+            Claimant::Reservation(_) => Vec::new(),
+        }
     }
 
     fn delete(&mut self, port: &Text, actions: &mut Vec<Action>) {
@@ -349,272 +464,54 @@ impl Ledger {
         }
     }
 
-    fn evaluate_pod(
-        &mut self,
-        store: &Store,
-        key: &Text,
-        seed: &mut impl FnMut() -> u64,
-        actions: &mut Vec<Action>,
-    ) {
-        let waited = self.unplaced.remove(key);
-        let pod = store.get::<Pod>(key);
-        let uses = pod.filter(|p| !p.host_network && p.life != PodLife::Ended);
-        let ports: Vec<Text> =
-            store.bucket(Kind::Ip, Index::IpsByPod, key).into_iter().flatten().cloned().collect();
-        let Some(pod) = uses else {
-            self.set_waiting(Claimant::Pod(key.clone()), None);
-            for port in ports {
-                let kept = store.get::<Ip>(&port).is_some_and(|ip| ip.reserved || ip.deleting);
-                if !kept {
-                    self.delete(&port, actions);
-                }
-            }
-            self.delete_unseen(store, key, actions);
-            return;
-        };
-        let port: Text = names::port_name(&pod.name, &pod.namespace, "ovn").into();
-        let known = ports.contains(&port) || self.busy.contains(&port);
-        if known || pod.life == PodLife::Terminating || !pod.invalid.is_empty() {
-            self.set_waiting(Claimant::Pod(key.clone()), None);
-            return;
-        }
-        if pod.node.is_none() && !self.overdue.contains(key) {
-            self.unplaced.insert(key.clone());
-            if !waited {
-                self.untimed.push(key.clone());
-            }
-            return;
-        }
-        match self.allocate_pod(store, pod, &port, seed()) {
-            Ok(ip) => {
-                self.set_waiting(Claimant::Pod(key.clone()), None);
-                self.busy.insert(port);
-                actions.push(Action::Record(ip));
-            }
-            Err(problem) => {
-                self.set_waiting(Claimant::Pod(key.clone()), Some(problem));
-            }
-        }
-    }
-
-    /// An address whose record was never seen (its creation failed or nobody answered): the record
+    /// Addresses whose record was never seen (its creation failed or nobody answered): the record
     /// is deleted to be sure before the address is free.
-    fn delete_unseen(&mut self, store: &Store, key: &Text, actions: &mut Vec<Action>) {
-        let Some((namespace, name)) = key.split_once('/') else { return };
-        let port: Text = names::port_name(name, namespace, "ovn").into();
-        if self.ipam.allocation(&port).is_some() && !store.contains(Kind::Ip, &port) {
+    fn delete_unseen(&mut self, store: &Store, claimant: &Claimant, actions: &mut Vec<Action>) {
+        let holder = claimant.holder();
+        let held = self.ipam.ports_of(&holder);
+        let unseen: Vec<Text> =
+            held.filter(|port| !store.contains(Kind::Ip, port)).cloned().collect();
+        for port in unseen {
             self.delete(&port, actions);
         }
     }
-
-    /// A claimant that fails waits; what could help (an address, a subnet, its namespace) wakes it.
-    fn allocate_pod(
-        &mut self,
-        store: &Store,
-        pod: &Pod,
-        port: &Text,
-        seed: u64,
-    ) -> Result<Ip, Problem> {
-        let view = View::new(store);
-        let key: Text = format!("{}/{}", pod.namespace, pod.name).into();
-        let problem = |message: String| Problem {
-            kind: Kind::Pod,
-            key: key.clone(),
-            reason: "AcquireAddressFailed",
-            message,
-        };
-        if view.get::<Namespace>(&pod.namespace).is_none() {
-            return Err(problem(format!("namespace {:?} is not known yet", &*pod.namespace)));
-        }
-        let subnets = placement::pod_subnets(&view, pod)?;
-        let wish = wish(&view, pod).map_err(&problem)?;
-        let mac =
-            match pod.annotation("ovn", names::suffix::MAC_ADDRESS) {
-                Some(text) => MacWish::Static(text.parse::<Mac>().map_err(|e| {
-                    problem(format!("annotation ovn.kubernetes.io/mac_address: {e}"))
-                })?),
-                None => MacWish::Random(seed),
-            };
-        let mut last = None;
-        for subnet in subnets {
-            if let Some(found) = validity::conflict(&view, subnet) {
-                last = Some(problem(format!("subnet {:?}: {}", &*subnet.name, found.message)));
-                continue;
-            }
-            let request = Request {
-                owner: key.clone(),
-                port: port.clone(),
-                subnet: subnet.name.clone(),
-                wish: wish.clone(),
-                mac,
-                skip: Vec::new(),
-                conflicts: Conflicts::Refuse,
-            };
-            match self.ipam.allocate(&request) {
-                Ok(allocation) => {
-                    self.changed.insert(subnet.name.clone());
-                    return Ok(pod_record(pod, port, subnet, &allocation));
-                }
-                Err(error) => last = Some(problem(error.to_string())),
-            }
-        }
-        Err(last.unwrap_or_else(|| problem("the namespace has no usable subnet".into())))
-    }
-
-    fn evaluate_node(
-        &mut self,
-        store: &Store,
-        name: &Text,
-        seed: &mut impl FnMut() -> u64,
-        actions: &mut Vec<Action>,
-    ) {
-        let port: Text = names::node_port(name).into();
-        let ip = store.get::<Ip>(&port);
-        let Some(node) = store.get::<Node>(name) else {
-            self.set_waiting(Claimant::Node(name.clone()), None);
-            if ip.is_some_and(|ip| !ip.deleting) {
-                self.delete(&port, actions);
-            }
-            return;
-        };
-        if ip.is_some() || self.busy.contains(&port) {
-            return;
-        }
-        match self.allocate_node(store, node, &port, seed()) {
-            Ok(ip) => {
-                self.set_waiting(Claimant::Node(name.clone()), None);
-                self.busy.insert(port);
-                actions.push(Action::Record(ip));
-            }
-            Err(message) => {
-                let problem = Problem {
-                    kind: Kind::Node,
-                    key: name.clone(),
-                    reason: "AcquireAddressFailed",
-                    message,
-                };
-                self.set_waiting(Claimant::Node(name.clone()), Some(problem));
-            }
-        }
-    }
-
-    fn allocate_node(
-        &mut self,
-        store: &Store,
-        node: &Node,
-        port: &Text,
-        seed: u64,
-    ) -> Result<Ip, String> {
-        let settings = store.get::<Settings>("").ok_or("the settings are not known yet")?;
-        let subnet = &settings.node_switch;
-        // The annotations of an earlier life are kept while they fit.
-        let annotation = |key: &str| node.annotations.get(key);
-        let wanted = annotation(names::annotation::IP_ADDRESS)
-            .and_then(|text| fixed_addresses(text).ok())
-            .filter(|ips| !ips.is_empty());
-        let mac = annotation(names::annotation::MAC_ADDRESS).and_then(|text| text.parse().ok());
-        let any = Request::any(port, port, subnet, seed);
-        let fixed = Request {
-            wish: wanted.map_or(Wish::Any, Wish::Static),
-            mac: mac.map_or(MacWish::Random(seed), MacWish::Static),
-            ..any.clone()
-        };
-        let allocation = self
-            .ipam
-            .allocate(&fixed)
-            .or_else(|_| self.ipam.allocate(&any))
-            .map_err(|error: IpamError| error.to_string())?;
-        self.changed.insert(subnet.clone());
-        Ok(Ip {
-            name: port.clone(),
-            pod_name: node.name.clone(),
-            namespace: "".into(),
-            subnet: subnet.clone(),
-            node: node.name.clone(),
-            addresses: allocation.addresses,
-            mac: allocation.mac,
-            pod_type: "".into(),
-            reserved: false,
-            deleting: false,
-        })
-    }
 }
 
-/// What the annotations of a pod (or the pools of its namespace) ask for.
-fn wish(view: &View<'_>, pod: &Pod) -> Result<Wish, String> {
-    if let Some(text) = pod.annotation("ovn", names::suffix::IP_ADDRESS) {
-        let ips = fixed_addresses(text)
-            .map_err(|error| format!("annotation ovn.kubernetes.io/ip_address: {error}"))?;
-        return Ok(Wish::Static(ips));
-    }
-    if let Some(text) = pod.annotation("ovn", names::suffix::IP_POOL) {
-        let pool = parse_pool_wish(text)
-            .map_err(|error| format!("annotation ovn.kubernetes.io/ip_pool: {error}"))?;
-        return match pool {
-            PoolWish::Pool(name) => Ok(Wish::Pool(name)),
-            PoolWish::Addresses(all) => listed(pod, all),
-        };
-    }
-    // A namespace with pools never falls back to other addresses.
-    Ok(match placement::namespace_pools(view, &pod.namespace).into_iter().next() {
-        Some(pool) => Wish::Pool(pool),
-        None => Wish::Any,
+fn subnet_spec(store: &Store, subnet: &Subnet) -> Option<SubnetSpec> {
+    let settings = store.get::<Settings>("")?;
+    let overlay = subnet.vlan.is_none() && subnet.vpc == settings.cluster_router;
+    Some(SubnetSpec {
+        name: subnet.name.clone(),
+        cidrs: subnet.cidrs,
+        gateways: subnet.gateways,
+        excludes: subnet.excludes.clone(),
+        gateway_mac: None,
+        node_addresses: if overlay { NodeAddresses::Avoid } else { NodeAddresses::Allow },
     })
 }
 
-/// A StatefulSet's pod takes the element at its ordinal, any other pod the first free one.
-fn listed(pod: &Pod, all: Vec<DualStack<IpAddr>>) -> Result<Wish, String> {
-    let stateful = pod.owner.as_ref().filter(|o| &*o.kind == "StatefulSet");
-    let ordinal = stateful.and_then(|_| pod.name.rsplit_once('-')?.1.parse::<usize>().ok());
-    match ordinal {
-        None => Ok(Wish::FirstFree(all)),
-        Some(n) => all.get(n).map(|ips| Wish::Static(*ips)).ok_or_else(|| {
-            format!(
-                "NoAvailableAddress: annotation ovn.kubernetes.io/ip_pool has {} entries, the pod \
-                 has ordinal {n}; add entries or scale down",
-                all.len()
-            )
-        }),
+fn refused(subnet: &Subnet, error: &IpamError) -> Problem {
+    Problem {
+        kind: Kind::Subnet,
+        key: subnet.name.clone(),
+        reason: "ValidateLogicalSwitchFailed",
+        message: format!("spec.cidrBlock {}: {error}", subnet.cidrs),
     }
 }
 
-fn pod_record(pod: &Pod, port: &Text, subnet: &Subnet, allocation: &crate::ipam::Allocation) -> Ip {
-    let stateful = pod.owner.as_ref().is_some_and(|o| &*o.kind == "StatefulSet");
+/// An IP CR to be made, without name, holder and type.
+fn record_in(subnet: &Subnet, allocation: &Allocation) -> Ip {
     Ip {
-        name: port.clone(),
-        pod_name: pod.name.clone(),
-        namespace: pod.namespace.clone(),
+        name: "".into(),
+        pod_name: "".into(),
+        namespace: "".into(),
         subnet: subnet.name.clone(),
-        node: pod.node.clone().unwrap_or_else(|| "".into()),
+        node: "".into(),
         addresses: allocation.addresses,
         mac: allocation.mac,
-        pod_type: if stateful { "StatefulSet".into() } else { "".into() },
+        pod_type: "".into(),
         reserved: false,
+        managed: true,
         deleting: false,
     }
-}
-
-fn owner_of(ip: &Ip) -> Text {
-    if ip.namespace.is_empty() {
-        ip.name.clone()
-    } else {
-        format!("{}/{}", ip.namespace, ip.pod_name).into()
-    }
-}
-
-/// Who an IP CR belongs to.
-pub fn claimant_of(ip: &Ip) -> Claimant {
-    if ip.namespace.is_empty() {
-        Claimant::Node(ip.pod_name.clone())
-    } else {
-        Claimant::Pod(format!("{}/{}", ip.namespace, ip.pod_name).into())
-    }
-}
-
-/// The engine's owner of the port of an IP CR.
-fn port_owner(ip: &Ip) -> Option<Owner> {
-    Some(match claimant_of(ip) {
-        Claimant::Pod(key) => Owner { feature: "pod", kind: Kind::Pod, key },
-        Claimant::Node(key) => Owner { feature: "node", kind: Kind::Node, key },
-    })
 }

@@ -9,15 +9,10 @@ use std::{
 };
 
 use kube::Client as KubeClient;
-use serde_json::json;
 use tokio::sync::{mpsc, watch};
 
 use crate::{
-    api::{
-        Gateway, Kind, Node, Settings, Subnet, Text, crd,
-        parse::{applied_nat_rules, defaulted_subnet_spec},
-    },
-    net::Family,
+    api::{Gateway, Kind, Node, Settings, Subnet, Text},
     ovsdb::client::{Client as OvsdbClient, Event as OvsdbEvent, OvsdbError},
     plan::{Cause, Engine},
     store::{
@@ -26,16 +21,21 @@ use crate::{
     },
 };
 
+mod hold_back;
+mod usage;
+
 use super::{
     chassis::Nodes,
     commit::{AcceptPlan, Commit, Finished, Next},
     figures::Figures,
     gateway,
     gateway_probe::{self, Targets},
-    ledger::{Action, Claimant, Ledger, claimant_of},
+    ledger::{Action, Claimant, Ledger},
     publish::Publisher,
     records::{Existence, RecordError, apply_action},
 };
+
+use hold_back::HeldBack;
 
 /// API writes of IP CRs under way at a time: beyond this the API server only queues.
 const WRITES: usize = 64;
@@ -113,6 +113,7 @@ pub struct Reconciler {
     seen: SeenMap,
     /// The latest valid version of what has one recorded in its status.
     accepted: SeenMap,
+    held_back: HeldBack,
     engine: Engine,
     commit: Commit,
     ledger: Ledger,
@@ -149,6 +150,7 @@ pub async fn reconcile(features: &'static [Feature], inputs: Inputs) -> Ended {
         store: Store::default(),
         seen: SeenMap::default(),
         accepted: SeenMap::default(),
+        held_back: HeldBack::default(),
         engine: Engine::new(features),
         commit: Commit::new(inputs.accept),
         ledger: Ledger::default(),
@@ -229,6 +231,7 @@ impl Reconciler {
                     steps.extend(self.step_of(change));
                 }
                 Update::Synced(kind) => {
+                    self.ledger.listed(kind);
                     self.unsynced.remove(&kind);
                 }
             }
@@ -243,6 +246,9 @@ impl Reconciler {
     fn step_of(&mut self, change: Change) -> Option<Step> {
         self.seen.note(&change);
         self.publisher.note(&change);
+        if let Some(step) = self.hold_back(&change) {
+            return step;
+        }
         if last_valid::is_recorded(change.kind) && !matches!(change.what, What::Refused(..)) {
             self.accepted.note(&change);
         }
@@ -445,7 +451,8 @@ impl Reconciler {
                     self.ledger.abandoned(&ip.name);
                 }
             }
-            (Ok(Existence::Absent), Action::Delete(port) | Action::Finalize(port)) => {
+            (Ok(Existence::Absent), action) => {
+                let port = action.port();
                 if !self.store.contains(Kind::Ip, port) {
                     self.ledger.forgotten(port);
                 }
@@ -453,11 +460,7 @@ impl Reconciler {
             (Ok(_), _) => {}
             (Err(error), _) => {
                 tracing::warn!(%error, "write of an address record failed, trying again");
-                let port = match &action {
-                    Action::Record(ip) => ip.name.clone(),
-                    Action::Delete(port) | Action::Finalize(port) => port.clone(),
-                };
-                self.ledger.write_failed(&port, &action);
+                self.ledger.write_failed(action.port(), &action);
                 self.retries.entry(Instant::now() + TICK).or_default().push(claimant);
             }
         }
@@ -471,9 +474,8 @@ impl Reconciler {
         for pod in std::mem::replace(&mut self.unplaced, self.ledger.take_untimed()) {
             self.ledger.overdue(pod);
         }
-        for subnet in self.ledger.take_changed() {
-            self.publish_ledger(Kind::Subnet, &subnet);
-        }
+        self.let_in();
+        self.publish_usage();
         self.tell_nodes();
         self.gateways.send_if_modified(|known| {
             let targets = gateway_probe::targets(&self.store);
@@ -486,7 +488,7 @@ impl Reconciler {
             self.figures.show_subnets(&self.store, self.ledger.ipam());
         }
         for conflict in self.ledger.take_conflicts() {
-            tracing::error!(conflict, "two records hold one address");
+            tracing::error!(conflict, "address records contradict each other");
         }
         if now.duration_since(self.last_oracle) > ORACLE && self.in_sync() {
             self.last_oracle = now;
@@ -587,20 +589,11 @@ impl Reconciler {
         let actions = self.ledger.evaluate(&self.store, seed, |o| commit.is_committed(o), WRITES);
         self.report_waiting();
         for action in actions {
-            let claimant = match &action {
-                Action::Record(ip) => claimant_of(ip),
-                Action::Delete(port) | Action::Finalize(port) => self
-                    .store
-                    .get::<crate::api::Ip>(port)
-                    .map_or_else(|| Claimant::Pod(port.clone()), claimant_of),
-            };
-            let uid = match &claimant {
-                Claimant::Node(name) => self.store.get::<Node>(name).map(|n| n.uid.to_string()),
-                Claimant::Pod(_) => None,
-            };
+            let claimant = self.claimant(&action);
+            let owner = self.owner_reference(&claimant);
             let (client, done) = (self.kube.clone(), self.done.clone());
             tokio::spawn(async move {
-                let result = apply_action(client, &action, uid).await;
+                let result = apply_action(client, &action, owner).await;
                 let _ = done.send(Done::Write(action, claimant, result));
             });
         }
@@ -610,7 +603,7 @@ impl Reconciler {
     fn report_waiting(&mut self) {
         for claimant in self.ledger.take_news() {
             let problems = self.ledger.problem(&claimant).cloned().into_iter().collect();
-            self.publisher.reconcile(&claimant_owner(&claimant), Vec::new(), problems);
+            self.publisher.reconcile(&claimant.owner(), Vec::new(), problems);
         }
     }
 
@@ -628,60 +621,6 @@ impl Reconciler {
             }
         }
         self.publisher.flush(&self.seen);
-    }
-
-    /// What the ledger knows of a subnet or pool.
-    fn publish_ledger(&mut self, kind: Kind, key: &Text) {
-        let owner = Owner { feature: "ledger", kind, key: key.clone() };
-        let problems: Vec<Problem> =
-            self.ledger_problems.get(&(kind, key.clone())).cloned().into_iter().collect();
-        let accepted = self.accepted.get(kind, key).and_then(|seen| seen.spec.as_ref());
-        let record = accepted.and_then(|s| last_valid::desired_record(kind, key, s.text()));
-        let mut wanted: Vec<Wanted> = record.into_iter().collect();
-        if kind == Kind::Subnet {
-            wanted.extend(self.usage(key));
-            wanted.extend(self.defaults(key));
-        }
-        self.publisher.reconcile(&owner, wanted, problems);
-    }
-
-    /// Defaults of a subnet, written back to its spec.
-    fn defaults(&self, name: &Text) -> Option<Wanted> {
-        let settings = self.store.get::<Settings>("")?;
-        let spec = self.seen.get(Kind::Subnet, name)?.spec.as_ref()?.value();
-        let raw = crd::Subnet::new(name, serde_json::from_value(spec).ok()?);
-        let spec = defaulted_subnet_spec(&raw, settings);
-        if spec == raw.spec {
-            return None;
-        }
-        let spec = serde_json::to_value(spec).ok()?;
-        Some(Wanted::Spec { kind: Kind::Subnet, key: name.clone(), spec })
-    }
-
-    /// Counters and ranges of a subnet, and the active gateway.
-    fn usage(&self, subnet: &Text) -> Option<Wanted> {
-        self.store.get::<Subnet>(subnet)?;
-        let usage = self.ledger.ipam().usage(subnet);
-        let mut status = serde_json::Map::new();
-        for family in Family::BOTH {
-            let v = family.digit();
-            let of = usage.get(family);
-            let number = |n: u128| if n < 1 << 53 { json!(n as u64) } else { json!(n as f64) };
-            status.insert(format!("v{v}availableIPs"), number(of.map_or(0, |u| u.available)));
-            status.insert(format!("v{v}usingIPs"), number(of.map_or(0, |u| u.using)));
-            let text = |t: Option<&String>| json!(t.cloned().unwrap_or_default());
-            status.insert(format!("v{v}availableIPrange"), text(of.map(|u| &u.available_ranges)));
-            status.insert(format!("v{v}usingIPrange"), text(of.map(|u| &u.using_ranges)));
-        }
-        let active = self.store.get::<Gateway>(subnet).map(|g| g.active.join(","));
-        status.insert("activateGateway".into(), json!(active.unwrap_or_default()));
-        if let Some(spec) = self.seen.get(Kind::Subnet, subnet).and_then(|s| s.spec.as_ref())
-            && let Ok(spec) = serde_json::from_value::<crd::SubnetSpec>(spec.value())
-        {
-            let rules = applied_nat_rules(subnet, &spec);
-            status.insert("natOutgoingPolicyRules".into(), json!(rules));
-        }
-        Some(Wanted::Status { kind: Kind::Subnet, key: subnet.clone(), status: status.into() })
     }
 
     fn note_progress(&mut self) {
@@ -713,12 +652,4 @@ impl Reconciler {
         };
         *self.progress.lock().unwrap_or_else(PoisonError::into_inner) = progress;
     }
-}
-
-fn claimant_owner(claimant: &Claimant) -> Owner {
-    let (kind, key) = match claimant {
-        Claimant::Pod(key) => (Kind::Pod, key.clone()),
-        Claimant::Node(key) => (Kind::Node, key.clone()),
-    };
-    Owner { feature: "allocate", kind, key }
 }

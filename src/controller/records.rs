@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::{
     Api, Client, ResourceExt,
     api::{DeleteParams, Patch, PatchParams, PostParams},
@@ -35,7 +36,7 @@ fn failed(
 }
 
 /// The IP CR of an allocation.
-pub fn ip_resource(ip: &Ip, node_uid: Option<&str>) -> crd::Ip {
+pub fn ip_resource(ip: &Ip, owner: Option<&OwnerReference>) -> crd::Ip {
     let mut resource = crd::Ip::new(
         &ip.name,
         crd::IpSpec {
@@ -51,23 +52,31 @@ pub fn ip_resource(ip: &Ip, node_uid: Option<&str>) -> crd::Ip {
             ..crd::IpSpec::default()
         },
     );
+    label(&mut resource, ip);
+    resource.labels_mut().insert(names::label::IP_RESERVED.into(), "false".into());
+    resource.finalizers_mut().push(names::finalizer::CONTROLLER.into());
+    resource.owner_references_mut().extend(owner.cloned());
+    resource
+}
+
+fn label(resource: &mut crd::Ip, ip: &Ip) {
     let labels = resource.labels_mut();
     labels.insert(ip.subnet.to_string(), String::new());
     labels.insert(names::label::SUBNET.into(), ip.subnet.to_string());
     labels.insert(names::label::NODE_NAME.into(), ip.node.to_string());
-    labels.insert(names::label::IP_RESERVED.into(), "false".into());
-    resource.finalizers_mut().push(names::finalizer::CONTROLLER.into());
-    if let Some(uid) = node_uid {
-        resource.owner_references_mut().push(
-            k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference {
-                api_version: "v1".into(),
-                kind: "Node".into(),
-                name: ip.pod_name.to_string(),
-                uid: uid.to_owned(),
-                ..Default::default()
-            },
-        );
+}
+
+/// An IP object made by hand, filled in. It outlives its pod unless it is labelled otherwise.
+pub fn adopted_resource(mut resource: crd::Ip, ip: &Ip) -> crd::Ip {
+    let filled = ip_resource(ip, None).spec;
+    resource.spec = crd::IpSpec { container_id: resource.spec.container_id, ..filled };
+    label(&mut resource, ip);
+    let labels = resource.labels_mut();
+    let reserved = labels.entry(names::label::IP_RESERVED.into()).or_default();
+    if reserved != "false" {
+        *reserved = "true".to_owned();
     }
+    resource.finalizers_mut().push(names::finalizer::CONTROLLER.into());
     resource
 }
 
@@ -86,7 +95,7 @@ pub enum Existence {
 pub async fn apply_action(
     client: Client,
     action: &Action,
-    node_uid: Option<String>,
+    owner: Option<OwnerReference>,
 ) -> Result<Existence, RecordError> {
     let api: Api<crd::Ip> = Api::all(client);
     let gone = |result: Result<(), kube::Error>| match result {
@@ -96,12 +105,20 @@ pub async fn apply_action(
     };
     match action {
         Action::Record(ip) => {
-            let resource = ip_resource(ip, node_uid.as_deref());
+            let resource = ip_resource(ip, owner.as_ref());
             match api.create(&PostParams::default(), &resource).await {
                 Ok(_) => Ok(Existence::Done),
                 Err(kube::Error::Api(status)) if status.is_already_exists() => Ok(Existence::Other),
                 Err(error) => Err(failed("create", "IP", &ip.name)(error)),
             }
+        }
+        Action::Adopt(ip) => {
+            let seen = api.get_opt(&ip.name).await.map_err(failed("read", "IP", &ip.name))?;
+            let Some(seen) = seen else { return Ok(Existence::Absent) };
+            // Its resourceVersion refuses this when somebody wrote meanwhile.
+            let filled = adopted_resource(seen, ip);
+            let result = api.replace(&ip.name, &PostParams::default(), &filled).await.map(|_| ());
+            gone(result).map_err(failed("fill", "IP", &ip.name))
         }
         Action::Delete(name) => {
             let result = api.delete(name, &DeleteParams::default()).await.map(|_| ());

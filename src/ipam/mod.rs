@@ -75,6 +75,12 @@ impl Ipam {
         }
     }
 
+    /// Whether [`Ipam::upsert_subnet`] would be refused; changes nothing.
+    pub fn check_subnet(&self, spec: &SubnetSpec) -> Result<(), IpamError> {
+        spec.check()?;
+        self.subnets.get(&spec.name).map_or(Ok(()), |subnet| subnet.check_change(spec))
+    }
+
     /// Forgets a subnet, its pools and its allocations; returns the ports that still held some.
     pub fn remove_subnet(&mut self, name: &str) -> Vec<Text> {
         let Some(subnet) = self.subnets.remove(name) else {
@@ -195,6 +201,11 @@ impl Ipam {
         ports.iter().filter_map(|port| self.release(port)).collect()
     }
 
+    /// Ports that hold addresses for an owner.
+    pub fn ports_of(&self, owner: &str) -> impl Iterator<Item = &Text> {
+        self.owners.get(owner).into_iter().flatten()
+    }
+
     /// What a port holds.
     pub fn allocation(&self, port: &str) -> Option<&Allocation> {
         self.subnets.get(self.ports.get(port)?)?.port(port)
@@ -221,6 +232,16 @@ impl Ipam {
     pub fn pool_usage(&self, pool: &str) -> DualStack<Usage> {
         let subnet = self.pools.get(pool).and_then(|s| self.subnets.get(s));
         subnet.map(|s| s.pool_usage(pool)).unwrap_or_default()
+    }
+
+    /// The subnet of a pool.
+    pub fn subnet_of_pool(&self, pool: &str) -> Option<&Text> {
+        self.pools.get(pool)
+    }
+
+    /// Pools of a subnet.
+    pub fn pools_of<'a>(&'a self, subnet: &'a str) -> impl Iterator<Item = &'a Text> {
+        self.pools.iter().filter(move |(_, of)| &***of == subnet).map(|(pool, _)| pool)
     }
 
     /// Counts and ranges of the addresses of a subnet that are in no named pool.

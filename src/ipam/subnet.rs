@@ -72,13 +72,14 @@ impl SubnetSpace {
         if spec == self.spec {
             return Ok(());
         }
-        self.check_nothing_in_the_way(&spec)?;
+        self.check_change(&spec)?;
         self.spec = spec;
         self.rebuild(avoided);
         Ok(())
     }
 
-    fn check_nothing_in_the_way(&self, spec: &SubnetSpec) -> Result<(), IpamError> {
+    /// Nothing that is held, and no pool, may be left outside.
+    pub fn check_change(&self, spec: &SubnetSpec) -> Result<(), IpamError> {
         let subnet = spec.name.clone();
         let mut in_the_way = Vec::new();
         for (family, space) in self.spaces.iter() {

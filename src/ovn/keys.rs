@@ -15,6 +15,12 @@ pub fn switch(subnet: &str) -> RowKey {
     RowKey::new(&nb::LOGICAL_SWITCH, "subnet", subnet, "switch")
 }
 
+/// DHCP options of a subnet in one family.
+pub fn dhcp_options(subnet: &str, family: Family) -> RowKey {
+    let id = format!("v{}", family.digit());
+    RowKey::new(&nb::DHCP_OPTIONS, "subnet-dhcp", subnet, &id)
+}
+
 /// All overlay pods of the default VPC on a node: `node.<node>`.
 pub fn node_ports(node: &str) -> RowKey {
     RowKey::new(&nb::PORT_GROUP, "node", node, "ports")

@@ -9,6 +9,7 @@ pub mod load_balancer;
 pub mod members;
 mod namespace;
 mod network_policy;
+pub mod networks;
 mod node;
 mod node_gateway;
 pub mod placement;
@@ -18,6 +19,7 @@ mod pod_rate;
 mod policy;
 mod policy_exemption;
 mod policy_member;
+mod retained;
 mod route;
 pub mod security;
 mod security_group;
@@ -25,7 +27,10 @@ mod service;
 mod service_backends;
 mod subnet;
 mod subnet_acl;
+mod subnet_dhcp;
 mod subnet_gateway;
+mod subnet_multicast;
+mod unplugged;
 pub mod validity;
 mod vpc;
 
@@ -38,6 +43,8 @@ pub static FEATURES: &[Feature] = &[
     Feature { name: "subnet", owner: Kind::Subnet, desired: subnet::desired },
     Feature { name: "subnet-gateway", owner: Kind::Subnet, desired: subnet_gateway::desired },
     Feature { name: "subnet-acl", owner: Kind::Subnet, desired: subnet_acl::desired },
+    Feature { name: "subnet-dhcp", owner: Kind::Subnet, desired: subnet_dhcp::desired },
+    Feature { name: "subnet-multicast", owner: Kind::Subnet, desired: subnet_multicast::desired },
     Feature { name: "node", owner: Kind::Node, desired: node::desired },
     Feature { name: "node-gateway", owner: Kind::Node, desired: node_gateway::desired },
     Feature { name: "namespace", owner: Kind::Namespace, desired: namespace::desired },
@@ -62,6 +69,7 @@ pub static FEATURES: &[Feature] = &[
     Feature { name: "policy-gateway", owner: Kind::Subnet, desired: policy_exemption::of_subnet },
     Feature { name: "policy-node", owner: Kind::Node, desired: policy_exemption::of_node },
     Feature { name: "service", owner: Kind::Service, desired: service::desired },
+    Feature { name: "retained", owner: Kind::Ip, desired: retained::desired },
 ];
 
 /// `vendor=kube-ovn`, the mark by which users and upstream's tools know our rows.

@@ -1,7 +1,10 @@
 //! Which subnets a namespace and a pod belong to.
 
 use crate::{
-    api::{Index, Ip, IpPool, Kind, Namespace, Pod, PodLife, Settings, Subnet, Text, Vpc},
+    api::{
+        Index, Ip, IpPool, Kind, Namespace, Pod, PodLife, Settings, Subnet, Text, Vpc,
+        names::suffix,
+    },
     store::{Problem, View},
 };
 
@@ -89,23 +92,24 @@ pub fn namespace_pools(view: &View<'_>, namespace: &str) -> Vec<Text> {
 }
 
 /// The virtual machine behind a pod, when its addresses belong to the machine: the pods of one
-/// machine, old and new, then share one port.
+/// machine, old and new, then share one port. A pod that got the machine's addresses keeps them
+/// when the flag is switched off.
 pub fn virtual_machine<'a>(pod: &'a Pod, settings: &Settings) -> Option<&'a Text> {
-    let owner = pod.owner.as_ref().filter(|_| settings.keep_vm_ip)?;
-    let machine =
-        &*owner.kind == "VirtualMachineInstance" && owner.api_version.starts_with("kubevirt.io");
-    machine.then_some(&owner.name)
+    let machine = pod.machine()?;
+    let given = pod.annotation("ovn", suffix::VIRTUALMACHINE) == Some(machine);
+    (settings.keep_vm_ip || given).then_some(machine)
 }
 
 /// Recorded addresses of a pod, or of the virtual machine that runs in it. A machine and a pod of
-/// the same name do not share their records.
+/// the same name do not share their records. A record that the allocator has not taken over yet is
+/// a wish, no address.
 pub fn pod_addresses<'a>(view: &View<'a>, pod: &Pod, settings: &Settings) -> Vec<&'a Ip> {
     let machine = virtual_machine(pod, settings);
     let key = format!("{}/{}", pod.namespace, machine.unwrap_or(&pod.name));
     let of_machine = |ip: &&Ip| &*ip.pod_type == "VirtualMachine";
     view.list::<Ip>(Index::IpsByPod, &key)
         .into_iter()
-        .filter(|ip| of_machine(ip) == machine.is_some())
+        .filter(|ip| ip.managed && of_machine(ip) == machine.is_some())
         .collect()
 }
 
@@ -145,4 +149,11 @@ pub fn pod_networks<'a>(
         .filter_map(|ip| Some((ip, view.get::<Subnet>(&ip.subnet)?)))
         .filter(|(ip, subnet)| unusable(ip, subnet, settings).is_none())
         .collect()
+}
+
+/// The provider of a recorded address: what follows `<pod>.<ns>` in its name. Pod names may hold
+/// dots, so it is cut by known lengths.
+pub fn provider_of(ip: &Ip) -> &str {
+    let own = ip.pod_name.len() + 1 + ip.namespace.len();
+    ip.name.get(own + 1..).filter(|p| !p.is_empty()).unwrap_or("ovn")
 }

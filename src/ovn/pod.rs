@@ -15,10 +15,11 @@ use crate::{
 
 use super::{
     VENDOR, keys, placement,
+    placement::provider_of,
     pod_external::{External, external},
     pod_rate,
     policy::{Action, Policy, priority},
-    security,
+    security, unplugged,
 };
 
 const PROVIDER: &str = "ovn";
@@ -40,7 +41,10 @@ pub fn desired(view: &View<'_>, key: &str) -> Output {
         return Output { problems: problems.collect(), ..Output::default() };
     }
     let mut output = Output::default();
-    for ip in placement::pod_addresses(view, pod, settings) {
+    let ips = placement::pod_addresses(view, pod, settings);
+    let given = ips.iter().map(|ip| provider_of(ip)).collect();
+    output.wanted.extend(unplugged::unplugged(pod, &given));
+    for ip in ips {
         // An address that is on its way out makes no port.
         let Some(subnet) = view.get::<Subnet>(&ip.subnet).filter(|_| !ip.deleting) else {
             continue;
@@ -84,12 +88,6 @@ fn record_node(pod: &Pod, ip: &Ip) -> Vec<Wanted> {
 
 fn port_key(ip: &Ip) -> RowKey {
     keys::pod_port(&ip.name)
-}
-
-fn provider_of(ip: &Ip) -> &str {
-    // `<pod>.<ns>` or `<pod>.<ns>.<provider>`; pod names may hold dots, so cut by known lengths.
-    let own = ip.pod_name.len() + 1 + ip.namespace.len();
-    ip.name.get(own + 1..).filter(|p| !p.is_empty()).unwrap_or(PROVIDER)
 }
 
 /// Places in security groups, and a problem for each group that does not exist.
@@ -154,6 +152,8 @@ fn port_facts(pod: &Pod, ip: &Ip, subnet: &Subnet, settings: &Settings) -> Vec<F
         .set(nb::logical_switch_port::TYPE, "")
         .atoms(nb::logical_switch_port::ADDRESSES, addresses)
         .atoms(nb::logical_switch_port::PORT_SECURITY, security)
+        .elements(nb::logical_switch_port::DHCPV4_OPTIONS, dhcp(subnet, ip, Family::V4))
+        .elements(nb::logical_switch_port::DHCPV6_OPTIONS, dhcp(subnet, ip, Family::V6))
         .map(nb::logical_switch_port::EXTERNAL_IDS, ids);
     let member = Fact::Member {
         row: keys::switch(&subnet.name),
@@ -161,6 +161,12 @@ fn port_facts(pod: &Pod, ip: &Ip, subnet: &Subnet, settings: &Settings) -> Vec<F
         element: Element::Row(key),
     };
     vec![row.fact(), member]
+}
+
+/// The port's DHCP options of a family, in a subnet with enableDHCP.
+fn dhcp(subnet: &Subnet, ip: &Ip, family: Family) -> Option<Element> {
+    let served = subnet.dhcp.is_some() && ip.addresses.get(family).is_some();
+    served.then(|| Element::Row(keys::dhcp_options(&subnet.name, family)))
 }
 
 /// A port's own ways out of the default VPC: its external addresses, or a gateway that it names.

@@ -1,13 +1,13 @@
 //! A Subnet is a logical switch, and, where OVN routes it, a router port with the gateway address.
 
 use crate::{
-    api::{Kind, Settings, Subnet, Vpc, names},
+    api::{Kind, Map, Settings, Subnet, Vpc, names},
     net::field,
     ovsdb::{
         row::{Element, Fact, RowBuilder, RowKey},
         schema::nb,
     },
-    store::{Output, Presence, View, Wanted},
+    store::{Output, Presence, Problem, View, Wanted},
 };
 
 use super::{
@@ -34,6 +34,7 @@ pub fn desired(view: &View<'_>, name: &str) -> Output {
     if leaving {
         return output;
     }
+    output.problems.extend(subnet.deleting.then(|| in_the_way(view, subnet)));
     if let Some(problem) = validity::conflict(view, subnet) {
         output.problems.push(problem);
         return output;
@@ -51,6 +52,7 @@ pub fn desired(view: &View<'_>, name: &str) -> Output {
             // Nothing of ours: rows of upstream leave the switch when it is taken over.
             .contributed(nb::logical_switch::LOAD_BALANCER)
             .contributed(nb::logical_switch::LOAD_BALANCER_GROUP)
+            .contributed(nb::logical_switch::OTHER_CONFIG)
             .fact(),
     );
     output.facts.extend(load_balancer::switch_facts(subnet, settings));
@@ -60,6 +62,27 @@ pub fn desired(view: &View<'_>, name: &str) -> Output {
         output.facts.extend(default_routes(view, subnet, settings));
     }
     output
+}
+
+/// Who keeps a deleted subnet: the first three, or every pod that goes would be an Event.
+fn in_the_way(view: &View<'_>, subnet: &Subnet) -> Problem {
+    let mut users = validity::users(view, subnet);
+    let mut shown: Vec<&str> = users.by_ref().take(3).map(|name| &**name).collect();
+    if users.next().is_some() {
+        shown.push("...");
+    }
+    Problem {
+        kind: Kind::Subnet,
+        key: subnet.name.clone(),
+        reason: "SubnetInUse",
+        message: format!(
+            "deleted, but these IPs are in use: {}; delete their pods or the IPs (kubectl get ip -l \
+             {}={})",
+            shown.join(", "),
+            names::label::SUBNET,
+            subnet.name
+        ),
+    }
 }
 
 /// Default routes of the routing table that the subnet uses: OVN drops a packet that matches no
@@ -99,6 +122,7 @@ fn router_port(subnet: &Subnet) -> Vec<Fact> {
         )
         .atoms(nb::logical_router_port::NETWORKS, networks)
         .map(nb::logical_router_port::OPTIONS, options)
+        .map(nb::logical_router_port::IPV6_RA_CONFIGS, router_advertisement(subnet))
         .map(nb::logical_router_port::EXTERNAL_IDS, [("lr", vpc), VENDOR]);
     let switch_port = RowBuilder::new(&lsp)
         .set(nb::logical_switch_port::NAME, names::switch_port(vpc, name))
@@ -120,6 +144,23 @@ fn router_port(subnet: &Subnet) -> Vec<Fact> {
             element: Element::Row(lsp),
         },
     ]
+}
+
+/// Advertisements of a subnet with enableIPv6RA.
+fn router_advertisement(subnet: &Subnet) -> Map {
+    match &subnet.router_advertisement {
+        Some(given) if subnet.cidrs.v6.is_some() && given.is_empty() => Map::from(
+            [
+                ("address_mode", "dhcpv6_stateful"),
+                ("max_interval", "30"),
+                ("min_interval", "5"),
+                ("send_periodic", "true"),
+            ]
+            .map(|(k, v)| (k.into(), v.into())),
+        ),
+        Some(given) if subnet.cidrs.v6.is_some() => given.clone(),
+        _ => Map::new(),
+    }
 }
 
 /// 31000: what is inside the VPC is never sent to a gateway.

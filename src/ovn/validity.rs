@@ -1,7 +1,7 @@
 //! Rules between objects. An object that breaks one gets nothing; the others work on.
 
 use crate::{
-    api::{Index, Invalid, Ip, Kind, Settings, Subnet, Text, Vpc, parse},
+    api::{Index, Invalid, Ip, Kind, Settings, Subnet, Text, Vpc, names, parse},
     store::{Problem, View},
 };
 
@@ -50,10 +50,17 @@ fn rivals<'a>(view: &View<'a>, subnet: &Subnet) -> Vec<&'a Subnet> {
     names.into_iter().filter(|n| **n != subnet.name).filter_map(|n| view.get(n)).collect()
 }
 
-/// Whether a recorded address of the subnet exists. It is looked at only while the subnet is being
-/// deleted: read always, every new pod would re-run its subnet.
+/// Recorded addresses that keep a subnet. They are looked at only while the subnet is being
+/// deleted: read always, every new pod would re-run its subnet. Its own querier is no obstacle
+/// (upstream waited for it for ever).
+pub fn users<'a>(view: &View<'a>, subnet: &Subnet) -> impl Iterator<Item = &'a Text> {
+    let querier = names::mcast_querier_port(&subnet.name);
+    view.keys::<Ip>(Index::IpsBySubnet, &subnet.name).filter(move |name| ***name != *querier)
+}
+
+/// Whether a recorded address of the subnet exists.
 pub fn in_use(view: &View<'_>, subnet: &Subnet) -> bool {
-    view.keys::<Ip>(Index::IpsBySubnet, &subnet.name).next().is_some()
+    users(view, subnet).next().is_some()
 }
 
 /// The subnet, if it exists, nothing stands against it, and it is not deleted for good: it works

@@ -212,6 +212,20 @@ impl Watches {
         self.spawn::<DynamicObject, T>(watcher(api, watcher::Config::default()), read);
     }
 
+    /// Watches a kind of other software, which may not be installed: its list may then never come.
+    pub fn foreign<T: Object>(
+        &mut self,
+        resource: &ApiResource,
+        parse: impl Fn(&DynamicObject) -> T + Send + 'static,
+    ) {
+        let api: Api<DynamicObject> = Api::all_with(self.client.clone(), resource);
+        let read = move |raw: DynamicObject| {
+            let object: Result<T, Refused> = Ok(parse(&raw));
+            (seen(&raw.metadata, Keep::Ours), object)
+        };
+        self.spawn::<DynamicObject, T>(watcher(api, watcher::Config::default()), read);
+    }
+
     fn spawn<K, T>(
         &mut self,
         stream: impl futures::Stream<Item = watcher::Result<Event<K>>> + Send + 'static,
@@ -228,6 +242,10 @@ impl Watches {
             while let Some(event) = stream.next().await {
                 let event = match event {
                     Ok(event) => event,
+                    Err(error) if is_absent(&error) => {
+                        tracing::debug!(kind = T::KIND.name(), "the kind is not installed");
+                        continue;
+                    }
                     Err(error) => {
                         tracing::warn!(kind = T::KIND.name(), %error, "watch interrupted");
                         continue;
@@ -241,6 +259,16 @@ impl Watches {
             }
         });
     }
+}
+
+/// The API server does not know the kind.
+fn is_absent(error: &watcher::Error) -> bool {
+    let (watcher::Error::InitialListFailed(kube::Error::Api(status))
+    | watcher::Error::WatchStartFailed(kube::Error::Api(status))) = error
+    else {
+        return false;
+    };
+    status.is_not_found()
 }
 
 /// Knows which objects exist, so that a relist reveals what went unseen.

@@ -12,14 +12,14 @@ use kube_ovn::{
 use crate::support::objects::*;
 
 #[derive(Default)]
-struct World {
-    store: Store,
-    ledger: Ledger,
+pub struct World {
+    pub store: Store,
+    pub ledger: Ledger,
     seed: u64,
 }
 
 impl World {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let mut world = World::default();
         world.put(shared(settings()));
         world.put(shared(vpc("ovn-cluster")));
@@ -29,19 +29,19 @@ impl World {
         world
     }
 
-    fn put(&mut self, object: Arc<dyn Stored>) {
+    pub fn put(&mut self, object: Arc<dyn Stored>) {
         let (kind, key) = (object.kind(), object.key());
         self.store.upsert(object);
         self.ledger.upserted(&self.store, kind, &key);
     }
 
-    fn remove(&mut self, kind: Kind, key: &str) {
+    pub fn remove(&mut self, kind: Kind, key: &str) {
         self.store.remove(kind, key);
         self.ledger.removed(&self.store, kind, &key.into());
     }
 
     /// What is to be done when every port has left the database, and no pod will be placed.
-    fn actions(&mut self) -> Vec<Action> {
+    pub fn actions(&mut self) -> Vec<Action> {
         self.actions_while(|| true)
     }
 
@@ -63,7 +63,7 @@ impl World {
         self.ledger.evaluate(&self.store, next, |_| committed(), 64)
     }
 
-    fn record(&mut self) -> Ip {
+    pub fn record(&mut self) -> Ip {
         match &self.actions()[..] {
             [Action::Record(ip)] => ip.clone(),
             other => panic!("expected one record, got {other:?}"),
@@ -71,7 +71,7 @@ impl World {
     }
 
     /// Carries records out until nothing is left to do.
-    fn settle(&mut self) -> Vec<Ip> {
+    pub fn settle(&mut self) -> Vec<Ip> {
         let mut recorded = Vec::new();
         for _ in 0..10 {
             let actions = self.actions();
@@ -80,7 +80,7 @@ impl World {
             }
             for action in actions {
                 match action {
-                    Action::Record(ip) => {
+                    Action::Record(ip) | Action::Adopt(ip) => {
                         recorded.push(ip.clone());
                         self.put(shared(ip));
                     }
@@ -95,14 +95,15 @@ impl World {
         panic!("it never settles");
     }
 
-    fn problem(&self, key: &str) -> Option<String> {
+    pub fn problem(&self, key: &str) -> Option<String> {
         self.ledger.problem(&Claimant::Pod(key.into())).map(|p| p.message.clone())
     }
 }
 
-fn names(actions: &[Action]) -> Vec<(&'static str, Text)> {
+pub fn names(actions: &[Action]) -> Vec<(&'static str, Text)> {
     let name = |action: &Action| match action {
         Action::Record(ip) => ("record", ip.name.clone()),
+        Action::Adopt(ip) => ("adopt", ip.name.clone()),
         Action::Delete(port) => ("delete", port.clone()),
         Action::Finalize(port) => ("finalize", port.clone()),
     };

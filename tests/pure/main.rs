@@ -22,6 +22,7 @@ mod ipam_model;
 mod last_valid;
 mod leader;
 mod ledger;
+mod ledger_fixed;
 mod monitor;
 mod monitoring;
 mod net;

@@ -79,7 +79,8 @@ fn measure(size: &Size) {
     let once = [Kind::Settings, Kind::Vpc, Kind::Namespace].map(features).iter().sum::<usize>();
     let subnets = features(Kind::Subnet) * (size.subnets + 1);
     let (nodes, pods) = (features(Kind::Node) * size.nodes, features(Kind::Pod) * size.pods);
-    assert_eq!(cost.owners, once + subnets + nodes + pods);
+    let records = features(Kind::Ip) * (size.nodes + size.pods);
+    assert_eq!(cost.owners, once + subnets + nodes + pods + records);
     // Two policies per node (its address, its pods) and one per subnet: never nodes x subnets.
     let rows =
         |table: &Table| cluster.engine.desired().rows().filter(|k| *k.table == *table).count();
@@ -108,11 +109,9 @@ fn measure(size: &Size) {
         })
     };
     let pod = one(&mut cluster, "one new pod", pod_objects(size, size.pods).into());
-    // A row, its place in the switch and in two groups.
-    assert_eq!(
-        pod,
-        Cost { owners: features(Kind::Pod), touches: 4, operations: 4, transactions: 0 }
-    );
+    // The pod and its record; a row, its place in the switch and in two groups.
+    let owners = features(Kind::Pod) + features(Kind::Ip);
+    assert_eq!(pod, Cost { owners, touches: 4, operations: 4, transactions: 0 });
     let mut edited = subnet(&subnet_name(0), "10.16.0.0/16");
     edited.private = true;
     let in_subnet = size.pods.div_ceil(size.subnets) + 1;
@@ -135,8 +134,8 @@ fn measure(size: &Size) {
         "one new node",
         vec![shared(node("node-x", "172.18.9.9")), shared(node_ip("node-x", "100.64.9.9"))],
     );
-    // Its own features: no subnet runs again.
-    assert_eq!(node_cost.owners, features(Kind::Node));
+    // Its own features and its record: no subnet runs again.
+    assert_eq!(node_cost.owners, features(Kind::Node) + features(Kind::Ip));
     // Two groups, two policies, a port; router, join switch, the set of node addresses.
     assert_eq!(node_cost.operations, 2 + 2 + 1 + 3);
     let mut central = subnet(&subnet_name(1), "10.17.0.0/16");

@@ -437,6 +437,8 @@ features! {
     node_gateway "node-gateway"
     external_gateway "external-gateway"
     subnet_acl "subnet-acl"
+    subnet_dhcp "subnet-dhcp"
+    subnet_multicast "subnet-multicast"
     node "node"
     namespace "namespace"
     pod "pod"
@@ -447,6 +449,7 @@ features! {
     policy_gateway "policy-gateway"
     policy_node "policy-node"
     service "service"
+    retained "retained"
 }
 
 #[test]

@@ -70,6 +70,9 @@ pub fn subnet(name: &str, cidr: &str) -> Subnet {
         disable_gateway_check: false,
         mtu: None,
         route_table: "".into(),
+        multicast_snoop: false,
+        dhcp: None,
+        router_advertisement: None,
         policy_routing: None,
         created: 0,
         deleting: false,
@@ -120,6 +123,7 @@ pub fn pod_ip(namespace: &str, name: &str, subnet: &str, ips: &str) -> Ip {
         mac: Some(Mac::local(ips.len() as u64 * 7 + name.len() as u64)),
         pod_type: "".into(),
         reserved: false,
+        managed: true,
         deleting: false,
     }
 }

@@ -3,7 +3,7 @@
 use std::{path::Path, sync::Arc};
 
 use kube_ovn::{
-    api::{Chassis, Gateway, Invalid, Kind, Settings, Text, Vpc, crd, parse},
+    api::{Chassis, Gateway, Invalid, Ip, Kind, Settings, Text, Vpc, crd, parse},
     net::DualStack,
     store::Stored,
 };
@@ -98,7 +98,11 @@ pub fn read(document: &Value, settings: &Settings) -> Event {
             present(Vpc { invalid, ..vpc })
         }
         Kind::Subnet => either(parse::parse_subnet(&typed::<crd::Subnet>(document), settings)),
-        Kind::Ip => either(parse::parse_ip(&typed(document))),
+        // Cases leave the finalizer out; `request: true` is an object that a user made.
+        Kind::Ip => either(parse::parse_ip(&typed(document)).map(|ip| {
+            let managed = ip.managed || document["request"] != true;
+            Ip { managed, ..ip }
+        })),
         Kind::IpPool => either(parse::parse_ippool(&typed(document))),
         Kind::Node => present(parse::parse_node(&typed(document))),
         Kind::Namespace => present(parse::parse_namespace(&typed(document))),
@@ -108,6 +112,12 @@ pub fn read(document: &Value, settings: &Settings) -> Event {
         Kind::ExternalGateway => present(parse::parse_external_gateway(&typed(document))),
         Kind::Service => present(parse::parse_service(&typed(document))),
         Kind::EndpointSlice => present(parse::parse_endpoint_slice(&typed(document))),
+        Kind::StatefulSet => present(parse::parse_stateful_set(&typed(document))),
+        Kind::VirtualMachine => present(parse::parse_virtual_machine(&typed(document))),
+        Kind::VirtualMachineInstance => {
+            present(parse::parse_virtual_machine_instance(&typed(document)))
+        }
+        Kind::Attachment => present(parse::parse_attachment(&typed(document))),
         Kind::Chassis => present(Chassis {
             name: name.into(),
             hostname: document["hostname"].as_str().unwrap_or_default().into(),

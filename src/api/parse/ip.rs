@@ -3,7 +3,10 @@ use std::net::IpAddr;
 use kube::ResourceExt;
 
 use crate::{
-    api::{Invalid, Ip, IpPool, crd, names::label},
+    api::{
+        Invalid, Ip, IpPool, crd,
+        names::{finalizer, label},
+    },
     net::{DualStack, Family, IpRange},
 };
 
@@ -34,6 +37,7 @@ pub fn parse_ip(raw: &crd::Ip) -> Result<Ip, Vec<Invalid>> {
         mac,
         pod_type: spec.pod_type.as_str().into(),
         reserved: raw.labels().get(label::IP_RESERVED).is_some_and(|v| v == "true"),
+        managed: raw.finalizers().iter().any(|f| finalizer::OURS.contains(&f.as_str())),
         deleting: raw.metadata.deletion_timestamp.is_some(),
     })
 }

@@ -3,12 +3,15 @@
 
 mod annotations;
 mod conflict;
+mod dhcp;
 mod external;
 mod findings;
+mod in_force;
 mod ip;
 mod namespace;
 mod nat_policy;
 mod network_policy;
+mod networks;
 mod node;
 mod pod;
 mod security_group;
@@ -18,15 +21,18 @@ mod subnet_acls;
 mod subnet_default;
 mod subnet_rules;
 mod vpc;
+mod workload;
 
 pub use annotations::{PoolWish, fixed_addresses, is_ours, parse_pool_wish};
 pub use conflict::{conflicts, node_conflicts, precedes, vpc_conflicts};
 pub use external::parse_external_gateway;
 pub use findings::reason;
+pub use in_force::accepted_subnet;
 pub use ip::{parse_ip, parse_ippool};
 pub use namespace::parse_namespace;
 pub use nat_policy::applied_nat_rules;
 pub use network_policy::parse_network_policy;
+pub use networks::{NetworkRequest, PodNetworks, parse_pod_networks};
 pub use node::parse_node;
 pub use pod::parse_pod;
 pub use security_group::parse_security_group;
@@ -34,6 +40,9 @@ pub use service::{SESSION_SECONDS, parse_endpoint_slice, parse_service};
 pub use subnet::parse_subnet;
 pub use subnet_default::defaulted_subnet_spec;
 pub use vpc::parse_vpc;
+pub use workload::{
+    parse_attachment, parse_stateful_set, parse_virtual_machine, parse_virtual_machine_instance,
+};
 
 use std::collections::BTreeMap;
 

@@ -5,7 +5,9 @@ use crate::api::{
 };
 
 use super::{
-    defaulted_subnet_spec, filled,
+    defaulted_subnet_spec,
+    dhcp::{dhcp, router_advertisement},
+    filled,
     findings::{Findings, reason},
     nat_policy::rule_ids,
     subnet_acls::subnet_acls,
@@ -23,6 +25,8 @@ pub fn parse_subnet(raw: &crd::Subnet, settings: &Settings) -> Result<Subnet, Ve
     let namespace_selectors = selectors(&mut found, &spec);
     let gateway_nodes = rules::gateway_nodes(&mut found, &spec);
     rules::nat_rules(&mut found, &spec);
+    let dhcp = dhcp(&mut found, &spec);
+    let router_advertisement = router_advertisement(&mut found, &spec);
     let Some(cidrs) = rules::cidr_block(&mut found, &spec) else { return Err(found.into_list()) };
     let excludes = rules::excludes(&mut found, &spec, &cidrs);
     let egress = rules::egress_gateways(&mut found, &spec, &cidrs);
@@ -58,6 +62,9 @@ pub fn parse_subnet(raw: &crd::Subnet, settings: &Settings) -> Result<Subnet, Ve
         disable_gateway_check: spec.disable_gateway_check,
         mtu: small(spec.mtu).filter(|mtu| *mtu > 0),
         route_table: spec.route_table.as_str().into(),
+        multicast_snoop: spec.enable_multicast_snoop,
+        dhcp,
+        router_advertisement,
         policy_routing: (!egress.is_empty()).then(|| PolicyRouting {
             gateways: egress,
             priority: small(spec.policy_routing_priority).unwrap_or(0),

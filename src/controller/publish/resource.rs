@@ -21,8 +21,7 @@ pub fn api_resource(kind: Kind) -> Option<ApiResource> {
         Kind::Pod => ("", "pods"),
         Kind::NetworkPolicy => ("networking.k8s.io", "networkpolicies"),
         Kind::Service => ("", "services"),
-        Kind::EndpointSlice => return None,
-        Kind::Settings | Kind::Chassis | Kind::Gateway | Kind::ExternalGateway => return None,
+        _ => return None,
     };
     let api_version = match group {
         "" => "v1".to_owned(),

@@ -1,0 +1,164 @@
+//! Changes that are valid in themselves but must not take effect, at least not yet.
+//!
+//! * A CIDR that would leave recorded addresses outside: the version in force stays, the condition
+//!   says who is in the way, and the change is let in when they are gone.
+//! * An edit of an address record: the pod has the recorded address, so the text is put right.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use serde_json::json;
+
+use super::{Reconciler, Step};
+use crate::{
+    api::{Ip, Kind, Settings, Subnet, Text, crd, parse::parse_subnet},
+    store::{
+        EventType, Owner, Stored, Wanted, last_valid,
+        watch::{Change, Seen, What},
+    },
+};
+
+#[derive(Default)]
+pub(super) struct HeldBack {
+    /// The newest version of subnets that cannot become it.
+    subnets: BTreeMap<Text, Change>,
+    /// Records whose text was edited.
+    records: BTreeSet<Text>,
+}
+
+impl Reconciler {
+    /// `None` lets the change pass; otherwise what happens in its place.
+    pub(super) fn hold_back(&mut self, change: &Change) -> Option<Option<Step>> {
+        match (change.kind, &change.what) {
+            (Kind::Subnet, What::Upsert(object, seen)) => {
+                let new = object.as_any().downcast_ref::<Subnet>()?;
+                let held = self.hold_back_subnet(change, new, seen);
+                if held.is_none() {
+                    self.held_back.subnets.remove(&change.key);
+                }
+                held
+            }
+            (Kind::Subnet, _) => {
+                self.held_back.subnets.remove(&change.key);
+                None
+            }
+            (Kind::Ip, What::Upsert(object, _)) => {
+                let new = object.as_any().downcast_ref::<Ip>()?;
+                self.keep_record(new).map(Some)
+            }
+            (Kind::Ip, _) => {
+                self.forget_edit(&change.key);
+                None
+            }
+            _ => None,
+        }
+    }
+
+    fn hold_back_subnet(
+        &mut self,
+        change: &Change,
+        new: &Subnet,
+        seen: &Seen,
+    ) -> Option<Option<Step>> {
+        let key = &change.key;
+        let Some(current) = self.store.get::<Subnet>(key) else {
+            // Whether addresses are in the way is known when all records are.
+            let recorded = self.recorded_subnet(new, seen)?;
+            if recorded.cidrs == new.cidrs {
+                return None;
+            }
+            self.held_back.subnets.insert(key.clone(), change.clone());
+            return Some(Some(Step::Upsert(Arc::new(recorded))));
+        };
+        let problem = self.ledger.subnet_refusal(&self.store, new)?;
+        let leaving = new.deleting && !current.deleting;
+        let step = leaving.then(|| Subnet { deleting: true, ..current.clone() });
+        self.held_back.subnets.insert(key.clone(), change.clone());
+        self.note_ledger_problem(Kind::Subnet, key, Some(problem));
+        Some(step.map(|subnet| Step::Upsert(Arc::new(subnet))))
+    }
+
+    /// The version that an earlier controller had in force.
+    fn recorded_subnet(&self, new: &Subnet, seen: &Seen) -> Option<Subnet> {
+        let settings = self.store.get::<Settings>("")?;
+        let status = seen.status.as_ref()?.value();
+        let spec = serde_json::from_str(status.get(last_valid::FIELD)?.as_str()?).ok()?;
+        let recorded = parse_subnet(&crd::Subnet::new(&new.name, spec), settings).ok()?;
+        let (uid, created, deleting) = (new.uid.clone(), new.created, new.deleting);
+        Some(Subnet { uid, created, deleting, ..recorded })
+    }
+
+    /// Lets in what nothing stands against any more.
+    pub(super) fn let_in(&mut self) {
+        if !self.unsynced.is_empty() {
+            return;
+        }
+        for change in self.held_back.subnets.values().cloned().collect::<Vec<_>>() {
+            let What::Upsert(object, _) = &change.what else { continue };
+            let Some(new) = object.as_any().downcast_ref::<Subnet>() else { continue };
+            let refusal = self.ledger.subnet_refusal(&self.store, new);
+            if refusal.is_some() {
+                self.note_ledger_problem(Kind::Subnet, &change.key, refusal);
+                continue;
+            }
+            self.held_back.subnets.remove(&change.key);
+            self.accepted.note(&change);
+            self.apply(vec![Step::Upsert(Arc::clone(object))]);
+        }
+    }
+
+    /// The record as it was, with what users may change.
+    fn keep_record(&mut self, new: &Ip) -> Option<Step> {
+        let old = self.store.get::<Ip>(&new.name).filter(|old| old.managed && new.managed)?;
+        let identity = |ip: &Ip| {
+            let texts = [&ip.subnet, &ip.namespace, &ip.pod_name, &ip.pod_type].map(Text::clone);
+            (texts, ip.addresses, ip.mac)
+        };
+        if identity(old) == identity(new) {
+            self.forget_edit(&new.name);
+            return None;
+        }
+        let kept = Ip {
+            node: new.node.clone(),
+            reserved: new.reserved,
+            deleting: new.deleting,
+            ..old.clone()
+        };
+        let (kind, key) = (Kind::Ip, new.name.clone());
+        let spec = json!({
+            "podName": &*kept.pod_name,
+            "namespace": &*kept.namespace,
+            "subnet": &*kept.subnet,
+            "podType": &*kept.pod_type,
+            "ipAddress": kept.addresses.to_string(),
+            "v4IpAddress": kept.addresses.v4.map(|a| a.to_string()).unwrap_or_default(),
+            "v6IpAddress": kept.addresses.v6.map(|a| a.to_string()).unwrap_or_default(),
+            "macAddress": kept.mac.map(|m| m.to_string()).unwrap_or_default(),
+        });
+        let event = Wanted::Event {
+            kind,
+            key: key.clone(),
+            reason: "RecordRestored",
+            message: "the spec of an address record cannot be changed; delete the IP to have \
+                      another address given"
+                .to_owned(),
+            event: EventType::Warning,
+        };
+        let wanted = vec![Wanted::Spec { kind, key: key.clone(), spec }, event];
+        self.publisher.reconcile(&record_owner(&key), wanted, Vec::new());
+        self.held_back.records.insert(key);
+        Some(Step::Upsert(Arc::new(kept) as Arc<dyn Stored>))
+    }
+
+    fn forget_edit(&mut self, key: &Text) {
+        if self.held_back.records.remove(key) {
+            self.publisher.reconcile(&record_owner(key), Vec::new(), Vec::new());
+        }
+    }
+}
+
+fn record_owner(key: &Text) -> Owner {
+    Owner { feature: "record", kind: Kind::Ip, key: key.clone() }
+}
