@@ -99,6 +99,28 @@ foreign_pods() {
     k get pods -A -o go-template='{{range .items}}{{if and (not .spec.hostNetwork) .status.podIP (eq .spec.restartPolicy "Always")}}{{$ours := false}}{{range $key, $value := .metadata.annotations}}{{if eq $key "ovn.kubernetes.io/allocated"}}{{$ours = true}}{{end}}{{end}}{{if not $ours}}{{.metadata.namespace}} {{.metadata.name}}{{"\n"}}{{end}}{{end}}{{end}}'
 }
 
+# kubectl ko on this machine: the executable under that name, and the name by which kubectl asks it
+# for completions. A package without a network has it; else it comes out of a pod.
+install_plugin() {
+    local dir=$KUBECTL_KO_DIR pod
+    [ -n "$dir" ] || return 0
+    if ! mkdir -p "$dir" 2>/dev/null || [ ! -w "$dir" ]; then
+        say "note: $dir is not writable, so kubectl ko is not installed; run this as root, or set KUBECTL_KO_DIR"
+        return 0
+    fi
+    if [ -x "$HOME_DIR/bin/kube-ovn" ]; then
+        cp "$HOME_DIR/bin/kube-ovn" "$dir/kubectl-ko.new"
+    else
+        pod=$(system get pods -l app=kube-ovn-cni -o jsonpath='{.items[0].metadata.name}')
+        system exec "$pod" -c cni-server -- cat /kube-ovn/kube-ovn >"$dir/kubectl-ko.new" ||
+            { rm -f "$dir/kubectl-ko.new"; say "note: kubectl ko is not installed: the executable could not be copied out of $pod"; return 0; }
+    fi
+    chmod 755 "$dir/kubectl-ko.new"
+    mv "$dir/kubectl-ko.new" "$dir/kubectl-ko"
+    ln -sf kubectl-ko "$dir/kubectl_complete-ko"
+    say "kubectl ko: $dir/kubectl-ko"
+}
+
 dry_run() {
     local part
     if [ -n "$NODE_IPS" ]; then MASTER_IPS=$NODE_IPS; count_masters
@@ -147,6 +169,7 @@ install_in_cluster() {
         apply webhook
         await deployment kube-ovn-webhook kube-ovn-webhook
     fi
+    install_plugin
     say "Kube-OVN $VERSION is installed"
 }
 

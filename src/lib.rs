@@ -25,6 +25,7 @@
 //! * [`plan`] pure engine and differ; features are a parameter.
 //! * [`kernel`] one call, one kernel effect.
 //! * [`controller`], [`node`] join pure and I/O; never import each other.
+//! * [`cli`] the commands of `kubectl ko`, on the pure engine and the Kubernetes API.
 //! * [`cmd`] joins everything, one file per applet.
 //!
 //! The rules are tests: `tests/pure/architecture.rs`.
@@ -40,6 +41,7 @@
 
 pub mod api;
 pub mod central;
+pub mod cli;
 pub mod cmd;
 pub mod cni;
 pub mod controller;

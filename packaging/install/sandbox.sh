@@ -18,7 +18,7 @@ run_sandbox() {
         VERSION=$(auto_VERSION) IMAGE=docker.io/kubeovn/kube-ovn:$(auto_VERSION)-$(sha256sum <"$binary" | cut -c1-12)
         export VERSION IMAGE IMAGE_PULL_POLICY=Never
     fi
-    export IFACE=${IFACE:-eth1}
+    export IFACE=${IFACE:-eth1} KUBECTL_KO_DIR=${KUBECTL_KO_DIR:-$SANDBOX_DIR/bin}
     set_ranges
     # shellcheck disable=SC2034
     GIVEN=$(given_settings)
@@ -130,12 +130,12 @@ next_steps() {
     cat <<TEXT
 
 The cluster is yours:
-  export KUBECONFIG=$SANDBOX_DIR/kubeconfig PATH=$SANDBOX_CACHE/kubernetes/bin:\$PATH
+  export KUBECONFIG=$SANDBOX_DIR/kubeconfig PATH=$SANDBOX_CACHE/kubernetes/bin:$SANDBOX_DIR/bin:\$PATH
   kubectl get pods -A -o wide
   kubectl get subnets,ips
   kubectl -n $DEMO exec -it client -- sh           # test image: kube-ovn-sandbox/test:1
   packaging/sandbox/enter node1                    # a shell in a node
-  kubectl -n kube-system exec deploy/ovn-central -- ovn-nbctl show
+  kubectl ko status; kubectl ko nbctl show; kubectl ko trace $DEMO/client 1.1.1.1 icmp
 After a change of the sources: ./install.sh --sandbox again.
 To remove it: ./cleanup.sh --sandbox
 TEXT

@@ -66,6 +66,7 @@ OVN_LEADER_PROBE_INTERVAL|int|5|s
 OVN_NORTHD_N_THREADS|int|1|
 OVN_REMOTE_PROBE_INTERVAL|int|10000|ms
 OVN_REMOTE_OPENFLOW_INTERVAL|int|180|s
+KUBECTL_KO_DIR|text|/usr/local/bin|kubectl ko is installed there on this machine; a blank-free path
 TIMEOUT|int|300|seconds that a component may take to get ready
 VLAN_INTERFACE_NAME|text||
 VLAN_ID|int|100|
@@ -127,7 +128,7 @@ recall_settings() {
 given_settings() {
     local name _
     while IFS='|' read -r name _; do
-        case $name in '' | IMAGE | VERSION | NODE_IPS | TIMEOUT) continue ;; esac
+        case $name in '' | IMAGE | VERSION | NODE_IPS | TIMEOUT | KUBECTL_KO_DIR) continue ;; esac
         if [ -n "${!name:-}" ]; then echo "$name=${!name}"; fi
     done <<<"$SETTINGS"
 }

@@ -232,7 +232,7 @@ fn database(
 }
 
 /// Starts all watches; returns the kinds whose first list must be complete before any write.
-fn start_watches(watches: &mut Watches, settings: &Settings) -> BTreeSet<Kind> {
+pub(super) fn start_watches(watches: &mut Watches, settings: &Settings) -> BTreeSet<Kind> {
     let of_subnet = settings.clone();
     watches.custom(|raw: &crd::Vpc| {
         let (mut vpc, invalid) = parse_vpc(raw);

@@ -14,6 +14,7 @@ pub mod controller_options;
 mod daemon;
 pub mod daemon_options;
 pub mod flags;
+mod kubectl_ko;
 mod leader_checker;
 mod monitor;
 pub mod monitor_options;
@@ -68,6 +69,8 @@ pub const APPLETS: &[Applet] = &[
     monitor::APPLET,
     webhook::APPLET,
     uninstall_ovs::APPLET,
+    kubectl_ko::APPLET,
+    kubectl_ko::COMPLETE,
 ];
 
 /// A wrong value on the command line or in the environment: flag, value and remedy in one line.

@@ -19,6 +19,7 @@ mod cluster;
 mod cni;
 mod drift;
 mod gateways;
+mod ko;
 mod masters;
 mod operate;
 mod pods;

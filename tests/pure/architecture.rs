@@ -55,7 +55,7 @@ const LAYERS: &[(&str, &[&str])] = &[
         ],
     ),
     ("central", &["net", "api", "kernel", "ovsdb", "ovsdb.io", "telemetry"]),
-    ("cli", &["net", "api", "ovn", "plan", "store", "ovsdb", "ovsdb.io", "telemetry"]),
+    ("cli", &["net", "api", "ovn", "plan", "store", "store.io", "ovsdb", "telemetry"]),
     ("pinger", &["net", "api", "kernel", "ovsdb", "ovsdb.io", "telemetry"]),
     ("speaker", &["net", "api", "kernel", "store", "store.io", "telemetry"]),
     ("monitor", &["net", "api", "kernel", "ovsdb", "ovsdb.io", "telemetry"]),
