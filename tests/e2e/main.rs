@@ -8,7 +8,8 @@
 //! knows about it.
 //!
 //!     cargo test --test e2e -- --test-threads=1
-//!     cargo test --test e2e -- --ignored        # a cluster of three masters, about 5 minutes
+//!
+//! `masters` makes a cluster of its own, from the air-gapped tarball, and removes it.
 //!
 //! E2E_PODS sets the size of the churn (200).
 

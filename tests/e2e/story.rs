@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// Stories change one cluster: one at a time.
-static TURN: Mutex<()> = Mutex::new(());
+pub static TURN: Mutex<()> = Mutex::new(());
 
 /// Not captured by the harness, so that progress is seen while it happens.
 pub fn say(line: &str) {
