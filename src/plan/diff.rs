@@ -140,10 +140,17 @@ impl<'a> Differ<'a> {
         let mut wanted = BTreeSet::new();
         for touch in batch.touches() {
             match touch {
-                Touch::Row(key)
-                    if self.desired.row(key).is_some() && self.existing(key).is_none() =>
-                {
-                    wanted.insert(key.clone());
+                Touch::Row(key) if self.desired.row(key).is_some() => {
+                    if self.existing(key).is_none() {
+                        wanted.insert(key.clone());
+                        continue;
+                    }
+                    // A row that is there already may name new ones.
+                    for (column, element) in self.elements_of(key) {
+                        if let (Element::Row(child), true) = (element, anchors(column)) {
+                            parents.entry(child).or_default().push(key.clone());
+                        }
+                    }
                 }
                 Touch::Member(parent, column, Element::Row(child)) if anchors(*column) => {
                     parents.entry(child.clone()).or_default().push(parent.clone());

@@ -24,6 +24,7 @@ mod ko;
 mod masters;
 mod operate;
 mod pods;
+mod policy;
 mod security;
 mod services;
 mod story;

@@ -119,6 +119,17 @@ impl Northd {
         panic!("the database does not become what is wanted");
     }
 
+    /// Where ovn-trace reads.
+    pub fn southbound(&self) -> Endpoint {
+        self.sb.endpoint()
+    }
+
+    pub fn router_mac(&self, port: &str) -> String {
+        let columns = ["get", "Logical_Router_Port", port, "mac"];
+        let output = nbctl(&self.nb.endpoint(), &columns).output().unwrap();
+        String::from_utf8(output.stdout).unwrap().trim().trim_matches('"').to_owned()
+    }
+
     /// What ovn-trace says about a packet of a new connection.
     pub fn trace(&self, packet: &Packet) -> String {
         let mut command = ovn_run("ovn-trace");
