@@ -85,7 +85,7 @@ impl World {
             from,
             to,
             v6: random.chance(30),
-            protocol: *random.one(&PROTOCOLS),
+            protocol: PROTOCOLS[random.below(PROTOCOLS.len())],
             port: *random.one(&NUMBERS),
         }
     }
