@@ -1,5 +1,7 @@
 //! The Kubernetes surface: CRD types, annotation and label names, raw -> validated objects.
 
+mod admin_policy;
+pub mod admin_raw;
 pub mod crd;
 mod external;
 pub mod names;
@@ -11,6 +13,7 @@ pub mod selectors;
 mod service;
 mod workload;
 
+pub use admin_policy::*;
 pub use external::*;
 pub use object::*;
 pub use policy::NetworkPolicy;

@@ -6,10 +6,9 @@
 
 use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
-use super::SubnetAcl;
 use crate::net::{Cidr, DualStack, IpRange, Mac};
 
-use super::policy;
+use super::{SubnetAcl, policy};
 
 pub type Text = Arc<str>;
 pub type Map = BTreeMap<Text, Text>;
@@ -36,6 +35,8 @@ pub enum Kind {
     VirtualMachine,
     VirtualMachineInstance,
     Attachment,
+    AdminNetworkPolicy,
+    BaselineAdminNetworkPolicy,
 }
 
 impl Kind {
@@ -59,6 +60,8 @@ impl Kind {
         Kind::VirtualMachine,
         Kind::VirtualMachineInstance,
         Kind::Attachment,
+        Kind::AdminNetworkPolicy,
+        Kind::BaselineAdminNetworkPolicy,
     ];
 
     pub fn name(self) -> &'static str {
@@ -82,6 +85,8 @@ impl Kind {
             Kind::VirtualMachine => "VirtualMachine",
             Kind::VirtualMachineInstance => "VirtualMachineInstance",
             Kind::Attachment => "NetworkAttachmentDefinition",
+            Kind::AdminNetworkPolicy => "AdminNetworkPolicy",
+            Kind::BaselineAdminNetworkPolicy => "BaselineAdminNetworkPolicy",
         }
     }
 }
@@ -154,6 +159,11 @@ pub enum Index {
     Selections,
     /// NetworkPolicies by the name of their port group.
     PoliciesByGroupName,
+    /// Administrators' policies by the name of their port group.
+    AdminPoliciesByGroupName,
+    AdminPoliciesByPriority,
+    /// Administrators' policies with node peers (bucket value "").
+    AdminPoliciesOfNodes,
     /// Facet: "", while there is any policy of the kind (bucket value "").
     Presence,
     /// Facet: families (`4`, `6`) of all subnets (bucket value "").
@@ -186,6 +196,7 @@ pub struct Settings {
     pub enable_lb: bool,
     pub enable_np: bool,
     pub load_balancers: super::LoadBalancerSettings,
+    pub enable_anp: bool,
     pub keep_vm_ip: bool,
     pub node_local_dns: Vec<IpAddr>,
     pub network_type: Text,

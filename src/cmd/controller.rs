@@ -23,11 +23,12 @@ use super::{
 };
 use crate::{
     api::{
-        Kind, Settings, crd, names,
+        Kind, Settings, admin_raw, crd, names,
         parse::{
-            parse_attachment, parse_endpoint_slice, parse_external_gateway, parse_ip, parse_ippool,
-            parse_namespace, parse_network_policy, parse_node, parse_pod, parse_security_group,
-            parse_service, parse_stateful_set, parse_subnet, parse_virtual_machine,
+            parse_admin_network_policy, parse_attachment, parse_baseline_admin_network_policy,
+            parse_endpoint_slice, parse_external_gateway, parse_ip, parse_ippool, parse_namespace,
+            parse_network_policy, parse_node, parse_pod, parse_security_group, parse_service,
+            parse_stateful_set, parse_subnet, parse_virtual_machine,
             parse_virtual_machine_instance, parse_vpc,
         },
     },
@@ -167,7 +168,10 @@ async fn lead(
     let (silence, silent) = watch::channel(Default::default());
     let _probes = AbortOnDrop(tokio::spawn(probe_gateways(known_gateways, silence)));
     let (mut watches, updates) = Watches::new(client.clone());
-    let kinds = start_watches(&mut watches, settings);
+    let mut kinds = start_watches(&mut watches, settings);
+    if settings.enable_anp {
+        kinds.extend(watch_admin_policies(&mut watches, &client).await);
+    }
     let inputs = Inputs {
         publisher: Publisher::new(client.clone(), "kube-ovn-controller"),
         kube: client,
@@ -293,6 +297,30 @@ fn foreign(group: &str, kind: &str, plural: &str) -> ApiResource {
         kind: kind.to_owned(),
         plural: plural.to_owned(),
     }
+}
+
+/// The CRDs are the user's. Those that are missing now are found later; nothing waits for them.
+async fn watch_admin_policies(watches: &mut Watches, client: &Client) -> Vec<Kind> {
+    watches.custom(parse_admin_network_policy);
+    watches.custom(parse_baseline_admin_network_policy);
+    let served = loop {
+        let version = format!("{}/{}", admin_raw::GROUP, admin_raw::VERSION);
+        match client.list_api_group_resources(&version).await {
+            Ok(list) => break list.resources,
+            Err(kube::Error::Api(status)) if status.code == 404 => break Vec::new(),
+            Err(error) => {
+                tracing::warn!(%error, "cannot ask for the policy API yet");
+                tokio::time::sleep(START_RETRY).await;
+            }
+        }
+    };
+    let kinds = [Kind::AdminNetworkPolicy, Kind::BaselineAdminNetworkPolicy];
+    let (present, missing): (Vec<Kind>, Vec<Kind>) =
+        kinds.into_iter().partition(|kind| served.iter().any(|r| r.kind == kind.name()));
+    for kind in missing {
+        tracing::warn!(kind = kind.name(), "has no CRD; such policies count once it is installed");
+    }
+    present
 }
 
 /// Live while the process runs; ready as a standby, and as a leader once everything known was

@@ -83,7 +83,7 @@ pub const FLAGS: &[Flag] = &[
     Flag::switch("keep-vm-ip", "true", "addresses of VirtualMachines outlive their pods"),
     Flag::switch("enable-lb-svc", "false", "").support(Support::Later("LoadBalancer Services")),
     Flag::switch("enable-ovn-lb-prefer-local", "false", "policy Local falls back to other nodes"),
-    Flag::switch("enable-anp", "false", "").support(Support::Later("AdminNetworkPolicy")),
+    Flag::switch("enable-anp", "false", "AdminNetworkPolicy and BaselineAdminNetworkPolicy"),
     Flag::switch("enable-ovn-ipsec", "false", "").support(Support::Later("IPsec")),
     Flag::switch("enable-live-migration-optimize", "true", "fast live migration of VMs"),
     Flag::text("external-gateway-config-ns", "kube-system", "namespace of ovn-external-gw-config"),
@@ -285,6 +285,7 @@ pub(super) fn settings(given: &Given<'_>) -> Result<Settings, Usage> {
             prefer_local: given.is_on("enable-ovn-lb-prefer-local"),
             ..LoadBalancerSettings::named(|flag| given.text(flag))
         },
+        enable_anp: given.is_on("enable-anp"),
         keep_vm_ip: given.is_on("keep-vm-ip"),
         node_local_dns: given
             .list("node-local-dns-ip")

@@ -127,6 +127,7 @@ fn settings(options: &DaemonOptions) -> Settings {
         enable_lb: true,
         enable_np: true,
         load_balancers: Default::default(),
+        enable_anp: false,
         keep_vm_ip: true,
         node_local_dns: Vec::new(),
         network_type: "geneve".into(),

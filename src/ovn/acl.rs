@@ -123,6 +123,25 @@ impl Acl {
     }
 }
 
+/// Log lines of each ACL and node are limited, so that an attack does not become one on the disk.
+pub fn log_meter() -> Vec<Fact> {
+    let band = RowKey::new(&nb::METER_BAND, "policy-exemption", "", "log-band");
+    let meter = RowKey::new(&nb::METER, "policy-exemption", "", "log");
+    vec![
+        RowBuilder::new(&band)
+            .set(nb::meter_band::ACTION, "drop")
+            .set(nb::meter_band::RATE, LOG_RATE)
+            .set(nb::meter_band::BURST_SIZE, 0)
+            .fact(),
+        RowBuilder::new(&meter)
+            .set(nb::meter::NAME, LOG_METER)
+            .set(nb::meter::UNIT, "pktps")
+            .set(nb::meter::FAIR, true)
+            .elements(nb::meter::BANDS, [Element::Row(band)])
+            .fact(),
+    ]
+}
+
 /// A name that OVN can log.
 pub fn short(name: &str) -> String {
     if name.chars().count() <= 63 {

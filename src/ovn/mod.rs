@@ -1,6 +1,7 @@
 //! Pure, one file per OVN feature: View -> facts. The registry is [`FEATURES`].
 
 pub mod acl;
+mod admin_policy;
 mod external;
 mod external_gateway;
 mod global;
@@ -70,6 +71,17 @@ pub static FEATURES: &[Feature] = &[
     Feature { name: "policy-node", owner: Kind::Node, desired: policy_exemption::of_node },
     Feature { name: "service", owner: Kind::Service, desired: service::desired },
     Feature { name: "retained", owner: Kind::Ip, desired: retained::desired },
+    Feature {
+        name: "admin-network-policy",
+        owner: Kind::AdminNetworkPolicy,
+        desired: admin_policy::of_admin,
+    },
+    Feature {
+        name: "baseline-admin-network-policy",
+        owner: Kind::BaselineAdminNetworkPolicy,
+        desired: admin_policy::of_baseline,
+    },
+    Feature { name: "admin-policy-node", owner: Kind::Node, desired: admin_policy::of_node },
 ];
 
 /// `vendor=kube-ovn`, the mark by which users and upstream's tools know our rows.

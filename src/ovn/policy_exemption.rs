@@ -84,7 +84,7 @@ pub fn of_all(view: &View<'_>, key: &str) -> Output {
         .elements(nb::port_group::ACLS, acls.into_iter().map(|acl| Element::Row(acl.key)))
         .contributed(nb::port_group::PORTS);
     facts.push(group.fact());
-    facts.extend(log_meter());
+    facts.extend(acl::log_meter());
     Output { facts, ..Output::default() }
 }
 
@@ -115,25 +115,6 @@ fn own_service(family: Family, services: &crate::net::Cidr) -> Exemption {
             field(family, "src")
         ),
     }
-}
-
-/// Log lines of each ACL and node are limited, so that an attack does not become one on the disk.
-fn log_meter() -> Vec<Fact> {
-    let band = RowKey::new(&nb::METER_BAND, "policy-exemption", "", "log-band");
-    let meter = RowKey::new(&nb::METER, "policy-exemption", "", "log");
-    vec![
-        RowBuilder::new(&band)
-            .set(nb::meter_band::ACTION, "drop")
-            .set(nb::meter_band::RATE, acl::LOG_RATE)
-            .set(nb::meter_band::BURST_SIZE, 0)
-            .fact(),
-        RowBuilder::new(&meter)
-            .set(nb::meter::NAME, acl::LOG_METER)
-            .set(nb::meter::UNIT, "pktps")
-            .set(nb::meter::FAIR, true)
-            .elements(nb::meter::BANDS, [Element::Row(band)])
-            .fact(),
-    ]
 }
 
 /// Selected pods of the subnet and its gateway reach each other.

@@ -2,7 +2,9 @@
 //! events cost what concerns it and never the size of the groups.
 
 use crate::{
-    api::{NetworkPolicy, Settings},
+    api::{
+        AdminNetworkPolicy, Administrative, BaselineAdminNetworkPolicy, NetworkPolicy, Settings,
+    },
     ovsdb::row::Fact,
     store::{Output, View},
 };
@@ -24,7 +26,18 @@ pub fn desired(view: &View<'_>, key: &str) -> Output {
         }
         facts.extend(given.into_iter().map(Given::fact));
     }
+    if settings.enable_anp {
+        facts.extend(administered::<AdminNetworkPolicy>(view, &pod));
+        facts.extend(administered::<BaselineAdminNetworkPolicy>(view, &pod));
+    }
     Output { facts, ..Output::default() }
+}
+
+fn administered<'a, T: Administrative>(
+    view: &View<'a>,
+    pod: &Member<'a>,
+) -> impl Iterator<Item = Fact> {
+    pod.contributions::<T>(view, T::FEATURE).into_iter().map(Given::fact)
 }
 
 /// A pod on a VLAN joins the group of its node, for the exemption of the node; overlay pods are

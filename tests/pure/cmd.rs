@@ -164,7 +164,6 @@ fn endpoints_from_services_and_ssl() {
 #[test]
 fn refused_controller_flags() {
     for (line, parts) in [
-        ("--enable-anp", ["--enable-anp=true", "AdminNetworkPolicy", "leave the flag out"]),
         ("--network-type=vlan", ["--network-type=vlan", "underlay", "use geneve"]),
         ("--network-type=stt", ["--network-type=stt", "STT", "use geneve"]),
         ("--pod-nic-type=internal-port", ["--pod-nic-type=internal-port", "NIC", "veth-pair"]),

@@ -22,6 +22,7 @@ pub fn settings() -> Settings {
         enable_lb: true,
         enable_np: true,
         load_balancers: Default::default(),
+        enable_anp: false,
         keep_vm_ip: true,
         node_local_dns: vec![],
         network_type: "geneve".into(),

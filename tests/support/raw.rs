@@ -64,6 +64,7 @@ fn read_settings(document: &Value) -> Settings {
             "nodeSwitch" => all.node_switch = text(),
             "podNicType" => all.pod_nic_type = text(),
             "enableNp" => all.enable_np = flag(),
+            "enableAnp" => all.enable_anp = flag(),
             "enableLb" => all.enable_lb = flag(),
             "preferLocal" => all.load_balancers.prefer_local = flag(),
             "keepVmIp" => all.keep_vm_ip = flag(),
@@ -108,6 +109,10 @@ pub fn read(document: &Value, settings: &Settings) -> Event {
         Kind::Namespace => present(parse::parse_namespace(&typed(document))),
         Kind::Pod => present(parse::parse_pod(&typed(document))),
         Kind::SecurityGroup => present(parse::parse_security_group(&typed(document))),
+        Kind::AdminNetworkPolicy => either(parse::parse_admin_network_policy(&typed(document))),
+        Kind::BaselineAdminNetworkPolicy => {
+            either(parse::parse_baseline_admin_network_policy(&typed(document)))
+        }
         Kind::NetworkPolicy => present(parse::parse_network_policy(&typed(document))),
         Kind::ExternalGateway => present(parse::parse_external_gateway(&typed(document))),
         Kind::Service => present(parse::parse_service(&typed(document))),

@@ -14,6 +14,8 @@ pub mod reason {
     pub const SECURITY_GROUP: &str = "ValidateSecurityGroupFailed";
     pub const POLICY: &str = "CreateACLFailed";
     pub const SERVICE: &str = "ValidateSvcFailed";
+    /// Ours: upstream tried again and again in silence.
+    pub const ADMIN_POLICY: &str = "ValidateAdminNetworkPolicyFailed";
 }
 
 /// What was found wrong with one object.

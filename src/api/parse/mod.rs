@@ -1,6 +1,7 @@
 //! Raw Kubernetes objects -> the validated ones of [`super::object`]. Pure, and total: whatever
 //! the object holds, the answer is a value or a list of findings.
 
+mod admin_policy;
 mod annotations;
 mod conflict;
 mod dhcp;
@@ -23,6 +24,7 @@ mod subnet_rules;
 mod vpc;
 mod workload;
 
+pub use admin_policy::{parse_admin_network_policy, parse_baseline_admin_network_policy};
 pub use annotations::{PoolWish, fixed_addresses, is_ours, parse_pool_wish};
 pub use conflict::{conflicts, node_conflicts, precedes, vpc_conflicts};
 pub use external::parse_external_gateway;

@@ -13,15 +13,20 @@ use crate::{
 /// Kinds whose conditions are written from problems.
 pub fn judgement(kind: Kind) -> Judgement {
     match kind {
-        Kind::Subnet | Kind::IpPool => Judgement::Conditions,
+        Kind::Subnet
+        | Kind::IpPool
+        | Kind::AdminNetworkPolicy
+        | Kind::BaselineAdminNetworkPolicy => Judgement::Conditions,
         _ => Judgement::None,
     }
 }
 
 /// Reason of Ready=True; upstream names the last step it took.
 pub fn success_reason(kind: Kind, spec: &Value) -> &'static str {
-    if kind == Kind::IpPool {
-        return "UpdateIPAMSucceeded";
+    match kind {
+        Kind::IpPool => return "UpdateIPAMSucceeded",
+        Kind::AdminNetworkPolicy | Kind::BaselineAdminNetworkPolicy => return "Enforced",
+        _ => {}
     }
     let text = |field: &str| spec[field].as_str().unwrap_or_default();
     if !is_ovn_provider(text("provider")) {
@@ -98,12 +103,12 @@ pub fn conditions(
     let others = old.as_array().into_iter().flatten().filter(|c| !ours(c)).cloned();
     let written = verdicts.iter().map(|verdict| match find(verdict.kind) {
         Some(unchanged) if same(verdict) => unchanged.clone(),
-        before => written(verdict, before, &now),
+        before => written(kind, verdict, before, &now),
     });
     Value::Array(written.chain(others).collect())
 }
 
-fn written(verdict: &Verdict, before: Option<&Value>, now: &str) -> Value {
+fn written(kind: Kind, verdict: &Verdict, before: Option<&Value>, now: &str) -> Value {
     let since = before.filter(|c| c["status"] == verdict.status);
     let since = since.and_then(|c| c["lastTransitionTime"].as_str()).unwrap_or(now);
     let mut condition = json!({
@@ -113,8 +118,13 @@ fn written(verdict: &Verdict, before: Option<&Value>, now: &str) -> Value {
         "lastUpdateTime": now,
         "lastTransitionTime": since,
     });
-    if !verdict.message.is_empty() {
+    // Conditions of Kubernetes' own form always have a message, and one time.
+    let standard = matches!(kind, Kind::AdminNetworkPolicy | Kind::BaselineAdminNetworkPolicy);
+    if standard || !verdict.message.is_empty() {
         condition["message"] = json!(verdict.message);
+    }
+    if let (true, Some(fields)) = (standard, condition.as_object_mut()) {
+        fields.remove("lastUpdateTime");
     }
     condition
 }
@@ -155,6 +165,7 @@ fn verdicts(
     };
     match kind {
         Kind::Subnet => vec![validated, ready, error],
+        Kind::AdminNetworkPolicy | Kind::BaselineAdminNetworkPolicy => vec![ready],
         _ => vec![ready, error],
     }
 }

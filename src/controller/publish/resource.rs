@@ -6,7 +6,7 @@ use kube::{
 };
 
 use super::Target;
-use crate::api::{Kind, names};
+use crate::api::{Kind, admin_raw, names};
 
 /// API of a kind; `None` for tables that are not Kubernetes objects.
 pub fn api_resource(kind: Kind) -> Option<ApiResource> {
@@ -21,16 +21,18 @@ pub fn api_resource(kind: Kind) -> Option<ApiResource> {
         Kind::Pod => ("", "pods"),
         Kind::NetworkPolicy => ("networking.k8s.io", "networkpolicies"),
         Kind::Service => ("", "services"),
+        Kind::AdminNetworkPolicy => (admin_raw::GROUP, "adminnetworkpolicies"),
+        Kind::BaselineAdminNetworkPolicy => (admin_raw::GROUP, "baselineadminnetworkpolicies"),
         _ => return None,
     };
+    let version = if group == admin_raw::GROUP { admin_raw::VERSION } else { names::VERSION };
     let api_version = match group {
-        "" => "v1".to_owned(),
-        // kubeovn.io and the built-in groups that we know have the same version.
-        group => format!("{group}/{}", names::VERSION),
+        "" => version.to_owned(),
+        group => format!("{group}/{version}"),
     };
     Some(ApiResource {
         group: group.to_owned(),
-        version: "v1".to_owned(),
+        version: version.to_owned(),
         api_version,
         kind: kind.name().to_owned(),
         plural: plural.to_owned(),
