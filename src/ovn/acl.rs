@@ -1,13 +1,41 @@
-//! ACL rows. The order in which they are evaluated:
+//! ACL rows, and the order in which they are evaluated.
 //!
-//! | Point | Tier 1 | Tier 2 | Tier 3 |
-//! |---|---|---|---|
-//! | from-lport before load balancing | | subnet ACLs, security groups | |
-//! | from-lport after load balancing | AdminNetworkPolicy | node 3000, NetworkPolicy 2001/2000 | Baseline |
-//! | to-lport | AdminNetworkPolicy | node 3000, subnet ACLs, security groups, NetworkPolicy, private subnets | Baseline |
+//! Towards a port (to-lport), the first of these that speaks about a packet counts:
 //!
-//! In each point the tiers in turn, the highest priority first; the first verdict ends the point,
-//! `pass` ends the tier, no verdict admits.
+//! 1. AdminNetworkPolicy (tier 1: 30000 - 100 * priority - index of the rule)
+//! 2. nodes to their pods, and to those of private subnets (tier 2: 3000)
+//! 3. subnet ACL, for example 2500: `spec.acls` stand at the priority that the user wrote
+//! 4. security group rule (2300 - its priority); address resolution, DHCP, VRRP (2005)
+//! 5. same security group (2004)
+//! 6. security group without a rule that speaks (2003: drop)
+//! 7. NetworkPolicy, admitted, and its exemptions (2001)
+//! 8. NetworkPolicy, isolated (2000: drop)
+//! 9. allowEWTraffic (1900)
+//! 10. subnet ACL, for example 1500
+//! 11. private subnet (1001: inside and allowSubnets)
+//! 12. subnet ACL, for example 1000, and the drop of a private subnet
+//! 13. BaselineAdminNetworkPolicy (tier 3: 1800 - index of the rule)
+//!
+//! From a port two such lists are gone through, and a packet must get through both. Before load
+//! balancing, where the destination may still be the address of a Service:
+//!
+//! 1. subnet ACL, for example 2500
+//! 2. security group rule
+//! 3. same security group
+//! 4. security group without a rule that speaks
+//! 5. allowEWTraffic
+//! 6. subnet ACL, for example 1500
+//!
+//! And after it, where the destination is the backend:
+//!
+//! 1. AdminNetworkPolicy
+//! 2. pods to their nodes
+//! 3. NetworkPolicy, admitted
+//! 4. NetworkPolicy, isolated
+//! 5. BaselineAdminNetworkPolicy
+//!
+//! `pass` ends the tier, no verdict admits. `tests/system/policy_order.rs` asks OVN about every
+//! two of these.
 
 use std::net::IpAddr;
 

@@ -1,5 +1,5 @@
-//! ACLs on a subnet's switch: `spec.acls`, `allowEWTraffic`, private subnets. All in tier 2, see
-//! the table in `security`.
+//! ACLs on a subnet's switch: `spec.acls`, `allowEWTraffic`, private subnets. All in tier 2; their order
+//! among others is in `acl`.
 
 use crate::{
     api::{Settings, Subnet, names},

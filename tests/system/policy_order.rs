@@ -3,10 +3,16 @@
 use std::sync::Arc;
 
 use kube_ovn::{
-    api::*,
+    api::{
+        parse::{
+            parse_admin_network_policy, parse_baseline_admin_network_policy, parse_network_policy,
+        },
+        *,
+    },
     net::{Family, Mac},
     store::Stored,
 };
+use serde_json::{Value, json};
 
 use crate::{
     northd::{Northd, Packet},
@@ -58,7 +64,7 @@ impl World {
 
     fn objects(self) -> Vec<Arc<dyn Stored>> {
         let mut all = vec![
-            shared(settings()),
+            shared(Settings { enable_anp: true, ..settings() }),
             shared(vpc("ovn-cluster")),
             shared(subnet("join", "100.64.0.0/16")),
             shared(namespace("default")),
@@ -117,60 +123,124 @@ const BOTH: &[Says] = &[Says::Allow, Says::Drop];
 const ALLOWS: &[Says] = &[Says::Allow];
 const DROPS: &[Says] = &[Says::Drop];
 
+/// Pods of all namespaces with a label.
+fn app(name: &str) -> Value {
+    json!({"pods": {"namespaceSelector": {}, "podSelector": {"matchLabels": {"app": name}}}})
+}
+
+fn action(says: Says) -> &'static str {
+    if says == Says::Allow { "Allow" } else { "Deny" }
+}
+
+/// `spec` of an administrator's policy about what `b` receives or `a` sends.
+fn administered(direction: &str, action: &str) -> Value {
+    let ports = json!([{"portNumber": {"protocol": "TCP", "port": 80}}]);
+    if direction == "ingress" {
+        let rule = json!({"name": "r", "action": action, "from": [app("a")], "ports": ports});
+        json!({"priority": 9, "subject": app("b"), "ingress": [rule]})
+    } else {
+        let rule = json!({"name": "r", "action": action, "to": [app("b")], "ports": ports});
+        json!({"priority": 9, "subject": app("a"), "egress": [rule]})
+    }
+}
+
+fn admin_policy(world: &mut World, direction: &str, action: &str) {
+    let raw = json!({"apiVersion": "policy.networking.k8s.io/v1alpha1",
+        "kind": "AdminNetworkPolicy", "metadata": {"name": "admin"},
+        "spec": administered(direction, action)});
+    let raw = serde_json::from_value(raw).unwrap();
+    world.more.push(shared(parse_admin_network_policy(&raw).unwrap()));
+}
+
+fn baseline_policy(world: &mut World, direction: &str, action: &str) {
+    let raw = json!({"apiVersion": "policy.networking.k8s.io/v1alpha1",
+        "kind": "BaselineAdminNetworkPolicy", "metadata": {"name": "default"},
+        "spec": administered(direction, action)});
+    let raw = serde_json::from_value(raw).unwrap();
+    world.more.push(shared(parse_baseline_admin_network_policy(&raw).unwrap()));
+}
+
+/// A policy that isolates the port, with or without a rule that admits the packet.
+fn network_policy(world: &mut World, direction: &str, says: Says) {
+    let pods = |name: &str| json!({"matchLabels": {"app": name}});
+    let (subject, peer, end, kind) = match direction {
+        "ingress" => ("b", "a", "from", "Ingress"),
+        _ => ("a", "b", "to", "Egress"),
+    };
+    let rules = match says {
+        Says::Allow => json!([{end: [{"podSelector": pods(peer)}]}]),
+        Says::Drop => json!([]),
+    };
+    let raw = json!({"metadata": {"name": "np", "namespace": "default"},
+        "spec": {"podSelector": pods(subject), "policyTypes": [kind], direction: rules}});
+    world.more.push(shared(parse_network_policy(&serde_json::from_value(raw).unwrap())));
+}
+
+fn both_in(world: &mut World, name: &str) {
+    let key: Text = "ovn.kubernetes.io/security_groups".into();
+    for pod in &mut world.pods {
+        let named = pod.annotations.get(&key).map(|n| format!("{n},")).unwrap_or_default();
+        pod.annotations.insert(key.clone(), format!("{named}{name}").into());
+    }
+    world.more.push(shared(SecurityGroup {
+        allow_same_group: true,
+        // The sender's own side is not what this is about.
+        egress: rule(Says::Allow, TO),
+        ..group(name)
+    }));
+}
+
+fn east_west(world: &mut World, direction: &str) {
+    world.subnet.allow_ew_traffic = true;
+    // Without any ACL the field does nothing.
+    world.subnet.acls.push(SubnetAcl {
+        direction: direction.into(),
+        priority: 1,
+        matching: "udp".into(),
+        action: "drop".into(),
+    });
+}
+
+/// Names as in the list in `src/ovn/acl.rs`.
 fn ingress() -> Vec<Layer> {
     vec![
-        ("subnet ACL 2500", BOTH, |w, s| subnet_acl(w, "to-lport", 2500, s)),
+        ("AdminNetworkPolicy", BOTH, |w, s| admin_policy(w, "ingress", action(s))),
+        ("subnet ACL, for example 2500", BOTH, |w, s| subnet_acl(w, "to-lport", 2500, s)),
         ("security group rule", BOTH, |w, s| {
             w.secure(1, SecurityGroup { ingress: rule(s, FROM), ..group("rule") });
         }),
-        ("same security group", ALLOWS, |w, _| {
-            w.secure(
-                0,
-                SecurityGroup {
-                    allow_same_group: true,
-                    // The sender's own side is not what this is about.
-                    egress: rule(Says::Allow, TO),
-                    ..group("same")
-                },
-            );
-            let key: Text = "ovn.kubernetes.io/security_groups".into();
-            let named =
-                w.pods[1].annotations.get(&key).map(|n| format!("{n},")).unwrap_or_default();
-            w.pods[1].annotations.insert(key, format!("{named}same").into());
-        }),
-        ("security group, no rule", DROPS, |w, _| w.secure(1, group("closed"))),
-        ("allowEWTraffic", ALLOWS, |w, _| {
-            w.subnet.allow_ew_traffic = true;
-            w.subnet.acls.push(SubnetAcl {
-                direction: "to-lport".into(),
-                priority: 1,
-                matching: "udp".into(),
-                action: "drop".into(),
-            });
-        }),
-        ("subnet ACL 1500", BOTH, |w, s| subnet_acl(w, "to-lport", 1500, s)),
+        ("same security group", ALLOWS, |w, _| both_in(w, "same")),
+        ("security group without a rule", DROPS, |w, _| w.secure(1, group("closed"))),
+        ("NetworkPolicy, admitted", ALLOWS, |w, s| network_policy(w, "ingress", s)),
+        ("NetworkPolicy, isolated", DROPS, |w, s| network_policy(w, "ingress", s)),
+        ("allowEWTraffic", ALLOWS, |w, _| east_west(w, "to-lport")),
+        ("subnet ACL, for example 1500", BOTH, |w, s| subnet_acl(w, "to-lport", 1500, s)),
         ("private subnet", ALLOWS, |w, _| w.subnet.private = true),
-        ("subnet ACL 1000", DROPS, |w, s| subnet_acl(w, "to-lport", 1000, s)),
+        ("subnet ACL, for example 1000", DROPS, |w, s| subnet_acl(w, "to-lport", 1000, s)),
+        ("BaselineAdminNetworkPolicy", BOTH, |w, s| baseline_policy(w, "ingress", action(s))),
     ]
 }
 
+/// Before load balancing.
 fn egress() -> Vec<Layer> {
     vec![
-        ("subnet ACL 2500", BOTH, |w, s| subnet_acl(w, "from-lport", 2500, s)),
+        ("subnet ACL, for example 2500", BOTH, |w, s| subnet_acl(w, "from-lport", 2500, s)),
         ("security group rule", BOTH, |w, s| {
             w.secure(0, SecurityGroup { egress: rule(s, TO), ..group("rule") });
         }),
-        ("security group, no rule", DROPS, |w, _| w.secure(0, group("closed"))),
-        ("allowEWTraffic", ALLOWS, |w, _| {
-            w.subnet.allow_ew_traffic = true;
-            w.subnet.acls.push(SubnetAcl {
-                direction: "from-lport".into(),
-                priority: 1,
-                matching: "udp".into(),
-                action: "drop".into(),
-            });
-        }),
-        ("subnet ACL 1500", BOTH, |w, s| subnet_acl(w, "from-lport", 1500, s)),
+        ("security group without a rule", DROPS, |w, _| w.secure(0, group("closed"))),
+        ("allowEWTraffic", ALLOWS, |w, _| east_west(w, "from-lport")),
+        ("subnet ACL, for example 1500", BOTH, |w, s| subnet_acl(w, "from-lport", 1500, s)),
+    ]
+}
+
+/// After load balancing, on top of [`egress`]: both must admit.
+fn late_egress() -> Vec<Layer> {
+    vec![
+        ("AdminNetworkPolicy", BOTH, |w, s| admin_policy(w, "egress", action(s))),
+        ("NetworkPolicy, admitted", ALLOWS, |w, s| network_policy(w, "egress", s)),
+        ("NetworkPolicy, isolated", DROPS, |w, s| network_policy(w, "egress", s)),
+        ("BaselineAdminNetworkPolicy", BOTH, |w, s| baseline_policy(w, "egress", action(s))),
     ]
 }
 
@@ -178,6 +248,10 @@ fn egress() -> Vec<Layer> {
 fn check(ovn: &mut Northd, layers: &[Layer]) {
     for (n, (high, says, put_high)) in layers.iter().enumerate() {
         for (low, below, put_low) in &layers[n + 1..] {
+            // One object cannot isolate and admit at once.
+            if high.starts_with("NetworkPolicy") && low.starts_with("NetworkPolicy") {
+                continue;
+            }
             for verdict in says.iter() {
                 let Some(contrary) = below.iter().find(|s| *s != verdict) else { continue };
                 let mut world = World::new();
@@ -196,8 +270,24 @@ fn check(ovn: &mut Northd, layers: &[Layer]) {
     }
 }
 
+/// The list in the documentation is the one that is checked here.
 #[test]
-fn of_two_rules_about_incoming_traffic_the_one_higher_in_the_table_counts() {
+fn the_documented_order_is_the_tested_one() {
+    let text = include_str!("../../src/ovn/acl.rs");
+    let mut lists = text.split("//! 1. ").skip(1);
+    for layers in [ingress(), egress(), late_egress()] {
+        let list = lists.next().expect("a numbered list").split("//!\n").next().unwrap();
+        let mut at = 0;
+        for (name, ..) in layers {
+            let found = list[at..].find(name);
+            at +=
+                found.unwrap_or_else(|| panic!("{name:?} is not listed, or out of order: {list}"));
+        }
+    }
+}
+
+#[test]
+fn of_two_rules_about_incoming_traffic_the_one_higher_in_the_list_counts() {
     let mut ovn = Northd::start();
     ovn.set(World::new().objects());
     assert!(ovn.reaches(&packet(), "b.default"), "{}", ovn.trace(&packet()));
@@ -205,8 +295,67 @@ fn of_two_rules_about_incoming_traffic_the_one_higher_in_the_table_counts() {
 }
 
 #[test]
-fn of_two_rules_about_outgoing_traffic_the_one_higher_in_the_table_counts() {
-    check(&mut Northd::start(), &egress());
+fn of_two_rules_about_outgoing_traffic_the_one_higher_in_the_list_counts() {
+    let mut ovn = Northd::start();
+    check(&mut ovn, &egress());
+    check(&mut ovn, &late_egress());
+    // What one point drops the other cannot admit.
+    for (early, late) in [(Says::Allow, Says::Drop), (Says::Drop, Says::Allow)] {
+        for (_, says, put_late) in late_egress() {
+            if !says.contains(&late) {
+                continue;
+            }
+            let mut world = World::new();
+            world.secure(0, SecurityGroup { egress: rule(early, TO), ..group("rule") });
+            put_late(&mut world, late);
+            ovn.set(world.objects());
+            assert!(!ovn.reaches(&packet(), "b.default"), "{}", ovn.trace(&packet()));
+        }
+    }
+}
+
+/// `Pass` leaves the decision to what follows; nothing follows: the packet goes through.
+#[test]
+fn pass_leaves_it_to_network_policies_and_then_to_the_baseline() {
+    let mut ovn = Northd::start();
+    let mut passes = |put: &dyn Fn(&mut World)| {
+        let mut world = World::new();
+        admin_policy(&mut world, "ingress", "Pass");
+        put(&mut world);
+        ovn.set(world.objects());
+        ovn.reaches(&packet(), "b.default")
+    };
+    assert!(passes(&|_| {}));
+    assert!(!passes(&|w| network_policy(w, "ingress", Says::Drop)));
+    assert!(!passes(&|w| baseline_policy(w, "ingress", "Deny")));
+    assert!(passes(&|w| {
+        network_policy(w, "ingress", Says::Allow);
+        baseline_policy(w, "ingress", "Deny");
+    }));
+}
+
+/// A name is a number of its own on each pod; one that no pod has concerns nothing.
+#[test]
+fn a_named_port_of_an_administrators_policy_acts() {
+    let mut ovn = Northd::start();
+    for (direction, name, denied) in [
+        ("ingress", "http", true),
+        ("egress", "http", true),
+        ("ingress", "other", false),
+        ("egress", "other", false),
+    ] {
+        let mut world = World::new();
+        let (protocol, number) = (policy::Protocol::Tcp, 80);
+        world.pods[1].ports = vec![policy::NamedPort { name: "http".into(), protocol, number }];
+        let mut spec = administered(direction, "Deny");
+        spec[direction][0]["ports"] = json!([{"namedPort": name}]);
+        let raw = json!({"apiVersion": "policy.networking.k8s.io/v1alpha1",
+            "kind": "AdminNetworkPolicy", "metadata": {"name": "admin"}, "spec": spec});
+        let raw = serde_json::from_value(raw).unwrap();
+        world.more.push(shared(parse_admin_network_policy(&raw).unwrap()));
+        ovn.set(world.objects());
+        assert_eq!(ovn.reaches(&packet(), "b.default"), !denied, "{direction} {name}");
+    }
 }
 
 /// Ports that name a group that does not exist are closed; a rule that opens them opens just what
