@@ -5,6 +5,7 @@ mod central;
 mod central_faults;
 mod central_ovs;
 mod chart;
+mod gateways;
 mod kernel;
 mod kernel_attach;
 mod kernel_firewall;
