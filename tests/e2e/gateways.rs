@@ -32,7 +32,8 @@ fn becomes_seen_as(s: &Story, pod: &str, source: &str) {
     let url = format!("http://{}/cgi-bin/me", s.cluster.outside());
     retry(30, || {
         let seen = s.exec(pod, &["wget", "-qO-", "-T", "2", &url])?;
-        if seen.trim() == source { Ok(()) } else { Err(format!("seen as {seen:?}, not {source}")) }
+        let seen = seen.trim().trim_matches(['[', ']']).trim_start_matches("::ffff:");
+        if seen == source { Ok(()) } else { Err(format!("seen as {seen}, not {source}")) }
     });
     s.step(&format!("{pod} leaves with {source}"));
 }

@@ -218,3 +218,43 @@ fn host_routes_converge_and_spare_other_links() {
     assert!(observed.routes.contains(&theirs));
     assert!(!observed.routes.iter().any(|r| r.destination == cidr("10.16.0.0/16")));
 }
+
+/// Policy routing in a real kernel: what is ours is seen again, converges and goes.
+#[test]
+fn policy_rules_and_tables_converge() {
+    use kube_ovn::net::{POLICY_PROTOCOL, PolicyRule, RouteProtocol};
+    let (node, peer) = (Namespace::new("node"), Namespace::new("peer"));
+    let mut host = Netlink::open(&node.place).unwrap();
+    host.create_veth(&kube_ovn::net::VethPair {
+        host: "eth9".into(),
+        peer: "eth9p".into(),
+        peer_place: peer.place.clone(),
+        peer_mac: Mac([2, 0, 0, 0, 0, 1]),
+        mtu: None,
+        host_queue_length: 500,
+    })
+    .unwrap();
+    host.add_address("eth9", cidr("172.18.0.2/16"), Dad::Skip).unwrap();
+    assert!(host.policy_rules().unwrap().is_empty(), "the kernel's own rules are not ours");
+    for (table, source) in [(1000, cidr("10.30.0.0/16")), (100_000, cidr("10.31.0.5/32"))] {
+        let rule = PolicyRule { source, priority: 1500, table };
+        let mut route = Route::via(cidr("0.0.0.0/0"), ip("172.18.0.9"), &"eth9".into());
+        (route.table, route.protocol) = (table, RouteProtocol::Other(POLICY_PROTOCOL));
+        for _ in 0..2 {
+            host.replace_route(&route).unwrap();
+            host.add_rule(&rule).unwrap();
+        }
+        let links = host.links().unwrap();
+        assert_eq!(host.policy_routes_of(&links).unwrap(), [route.clone()]);
+        assert!(!host.routes_of(&links).unwrap().contains(&route), "not in the main table");
+        assert_eq!(host.policy_rules().unwrap(), [rule.clone()]);
+        for _ in 0..2 {
+            host.remove_rule(&rule).unwrap();
+            host.remove_route(&route).unwrap();
+        }
+        assert!(host.policy_rules().unwrap().is_empty());
+        assert!(host.policy_routes_of(&links).unwrap().is_empty());
+    }
+    // A fresh veth has no queue of its own.
+    assert_eq!(host.root_qdisc("eth9").unwrap().as_deref().unwrap_or("noqueue"), "noqueue");
+}

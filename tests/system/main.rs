@@ -6,6 +6,7 @@ mod central_faults;
 mod central_ovs;
 mod chart;
 mod judge;
+mod gateways;
 mod kernel;
 mod kernel_attach;
 mod kernel_firewall;
