@@ -162,3 +162,56 @@ fn removed_endpoints_are_left_at_once() {
         s.step("without endpoints the connection is refused");
     });
 }
+
+/// Restarts the controller with another value of `--enable-lb`.
+fn enable_lb(s: &Story, value: &str) {
+    let at = ["-n", "kube-system", "deployment", "kube-ovn-controller"];
+    let mut deployment = s.cluster.objects(&at).remove(0);
+    let container = &mut deployment["spec"]["template"]["spec"]["containers"][0];
+    for field in ["args", "command"] {
+        for arg in container[field].as_array_mut().into_iter().flatten() {
+            if text(arg).starts_with("--enable-lb=") {
+                *arg = format!("--enable-lb={value}").into();
+            }
+        }
+    }
+    for key in ["resourceVersion", "uid", "managedFields"] {
+        deployment["metadata"][key].take();
+    }
+    s.cluster.apply(&[deployment]);
+    let rollout = ["rollout", "status", "deployment/kube-ovn-controller", "--timeout=90s"];
+    s.cluster.kubectl(&[&["-n", "kube-system"], &rollout[..]].concat()).expect("rollout");
+}
+
+#[test]
+fn load_balancers_off_and_on_again_while_pods_talk() {
+    story("lb-off", |s| {
+        let nodes = s.cluster.nodes();
+        s.start(&[Pod::new("client").on(&nodes[0].name), Pod::new("server").on(&nodes[1].name)]);
+        let ips =
+            service(s, "web", json!({"selector": {"app": "server"}, "ports": [{"port": 80}]}));
+        let url = page_of(&ips[0]);
+        s.fetches("client", &url, "server");
+        retry(20, || if rows(s).is_empty() { Err("no load balancer".to_owned()) } else { Ok(()) });
+        let (cluster, ns, server) = (s.cluster, s.ns.clone(), s.ip("server"));
+        // 30 s of echo requests while it goes.
+        let pings = std::thread::spawn(move || {
+            let ping = ["ping", "-c", "150", "-i", "0.2", "-W", "1", &server];
+            cluster.kubectl(&[&["-n", &ns, "exec", "client", "--"], &ping[..]].concat())
+        });
+        enable_lb(s, "false");
+        retry(40, || match rows(s) {
+            left if left.is_empty() => Ok(()),
+            left => Err(format!("still there: {left}")),
+        });
+        s.step("the load balancers are gone");
+        let answer = pings.join().expect("pings").expect("some echo requests are answered");
+        assert!(answer.contains(" 0% packet loss"), "{answer}");
+        s.step("no echo request between the pods was lost");
+        s.fetches("client", &url, "server");
+        s.step("kube-proxy serves the cluster IP");
+        enable_lb(s, "true");
+        retry(40, || if rows(s).is_empty() { Err("not back".to_owned()) } else { Ok(()) });
+        s.fetches("client", &url, "server");
+    });
+}
