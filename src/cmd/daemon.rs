@@ -111,7 +111,7 @@ static SETTINGS: OnceLock<Settings> = OnceLock::new();
 
 fn parse_subnet(raw: &crd::Subnet) -> Result<Subnet, Vec<Invalid>> {
     match SETTINGS.get() {
-        Some(settings) => parse::parse_subnet(raw, settings),
+        Some(settings) => parse::parse_subnet(&parse::accepted_subnet(raw), settings),
         None => Err(Vec::new()),
     }
 }

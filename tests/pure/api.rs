@@ -1,6 +1,7 @@
 //! The Kubernetes surface.
 
 mod fuzz;
+mod in_force;
 mod names;
 mod others;
 mod pod;
