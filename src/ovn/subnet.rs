@@ -118,7 +118,8 @@ fn router_port(subnet: &Subnet) -> Vec<Fact> {
         .set(nb::logical_router_port::NAME, lrp_name.as_str())
         .initial(
             nb::logical_router_port::MAC,
-            keys::stable_mac(&format!("router-port:{lrp_name}")).to_string(),
+            // Of the subnet alone: pods keep their gateway's address when it moves to another VPC.
+            keys::stable_mac(&format!("router-port:{name}")).to_string(),
         )
         .atoms(nb::logical_router_port::NETWORKS, networks)
         .map(nb::logical_router_port::OPTIONS, options)

@@ -67,22 +67,23 @@ fn a_pod_event_costs_its_policies_and_not_their_members() {
         let new = timed(&format!("one new pod beside {pods}, in this server"), || {
             cluster.put_all(pod_objects("default", pods))
         });
-        assert_eq!(new.owners, of_pods());
+        assert_eq!(new.owners, of(Kind::Pod) + of(Kind::Ip));
         // Port, switch, two groups as without policies; the group of all selected pods, and of each
         // policy the group and the set of its peers.
         assert_eq!(new.operations, 4 + 1 + 2 * POLICIES);
         let mut moved = pod("default", "pod-0", Some("node-0"));
         moved.labels.insert("app".into(), "other".into());
         let labels = cluster.put(shared(moved));
-        assert_eq!((labels.owners, labels.operations), (of_pods(), 0));
+        assert_eq!((labels.owners, labels.operations), (of(Kind::Pod), 0));
         cost.push(new);
         cluster.check_oracle();
     }
     assert_eq!(cost[0], cost[1], "whatever the size");
 }
 
-fn of_pods() -> usize {
-    FEATURES.iter().filter(|f| f.owner == Kind::Pod).count()
+/// Features of a kind: what one object of it costs when nobody else reads it.
+fn of(kind: Kind) -> usize {
+    FEATURES.iter().filter(|f| f.owner == kind).count()
 }
 
 #[test]
@@ -101,7 +102,7 @@ fn one_pod_event_beside_ten_thousand() {
     let reads: Vec<_> = event.into_iter().flat_map(|o| cluster.store.upsert(o)).collect();
     let cost =
         timed("10 policies x 10,000 pods: one new pod", || cluster.refresh(&reads, Cause::Changed));
-    assert_eq!((cost.owners, cost.touches), (of_pods(), 4 + 1 + 2 * 10));
+    assert_eq!((cost.owners, cost.touches), (of(Kind::Pod) + of(Kind::Ip), 4 + 1 + 2 * 10));
 }
 
 #[test]
