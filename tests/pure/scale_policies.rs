@@ -130,7 +130,7 @@ fn a_thousand_policies_and_ten_thousand_pods_start_cold() {
     let cost = timed("1,000 policies x 10,000 pods: full compute", || {
         cluster.refresh(&reads, Cause::Changed)
     });
-    assert!(cost.owners < 10_000 * of_pods() + 2_000, "{}", cost.owners);
+    assert!(cost.owners < 10_000 * (of(Kind::Pod) + of(Kind::Ip)) + 2_000, "{}", cost.owners);
     let replica = cluster.nb.replica();
     let batch = cluster.pending.take(usize::MAX, |_| false);
     let plan = timed("first diff", || diff::plan(cluster.engine.desired(), &replica, &batch));
