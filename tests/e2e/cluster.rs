@@ -33,6 +33,8 @@ pub struct Node {
 pub struct Cluster {
     pub dir: PathBuf,
     kubectl: PathBuf,
+    /// Programs of the nodes' own system, static.
+    busybox: PathBuf,
 }
 
 /// How a command ended: its standard output, or all that it said.
@@ -41,7 +43,11 @@ pub type Answer = Result<String, String>;
 impl Cluster {
     pub fn at(dir: PathBuf) -> Self {
         let cache = folder("SANDBOX_CACHE", "/var/cache/kube-ovn-sandbox");
-        Cluster { dir, kubectl: cache.join("kubernetes/bin/kubectl") }
+        Cluster {
+            dir,
+            kubectl: cache.join("kubernetes/bin/kubectl"),
+            busybox: cache.join("node-rootfs/usr/bin/busybox"),
+        }
     }
 
     /// The cluster of all stories; made if there is none.
@@ -129,6 +135,14 @@ impl Cluster {
     /// A command in all namespaces of a node, or in the outside world (`fabric`).
     pub fn enter(&self, node: &str, args: &[&str]) -> Answer {
         self.enter_with(node, args, "")
+    }
+
+    /// A busybox program in the namespace that plays the outside. Not the host's own busybox: a
+    /// static one of another release may crash where it looks up names.
+    pub fn outside(&self, args: &[&str]) -> Answer {
+        let busybox = self.busybox.to_string_lossy();
+        let command: Vec<&str> = [&*busybox].into_iter().chain(args.iter().copied()).collect();
+        self.enter("fabric", &command)
     }
 
     pub fn enter_with(&self, node: &str, args: &[&str], stdin: &str) -> Answer {

@@ -247,7 +247,7 @@ fn policy_rules_and_tables_converge() {
         let links = host.links().unwrap();
         assert_eq!(host.policy_routes_of(&links).unwrap(), [route.clone()]);
         assert!(!host.routes_of(&links).unwrap().contains(&route), "not in the main table");
-        assert_eq!(host.policy_rules().unwrap(), [rule.clone()]);
+        assert_eq!(host.policy_rules().unwrap(), std::slice::from_ref(&rule));
         for _ in 0..2 {
             host.remove_rule(&rule).unwrap();
             host.remove_route(&route).unwrap();
