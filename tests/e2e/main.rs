@@ -13,6 +13,7 @@
 //! E2E_PODS sets the size of the churn (200).
 
 mod addresses;
+mod allocation;
 mod audit;
 mod churn;
 mod cluster;
@@ -20,6 +21,7 @@ mod cni;
 mod drift;
 mod gateways;
 mod ko;
+mod manual_addresses;
 mod masters;
 mod operate;
 mod pods;
