@@ -14,6 +14,7 @@
 //! E2E_PODS sets the size of the churn (200).
 
 mod addresses;
+mod allocation;
 mod audit;
 mod churn;
 mod cluster;
@@ -21,6 +22,7 @@ mod cni;
 mod drift;
 mod gateways;
 mod ko;
+mod manual_addresses;
 mod masters;
 mod operate;
 mod pods;

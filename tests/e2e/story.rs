@@ -152,6 +152,17 @@ impl Story {
         self.extra.borrow_mut().push((kind.into(), name.into()));
     }
 
+    /// An object of the cluster that goes with the story.
+    pub fn extra(&self, kind: &str, name: &str) {
+        self.extra.borrow_mut().push((kind.into(), name.into()));
+    }
+
+    /// Objects that may not be taken just now.
+    pub fn try_apply(&self, objects: &[Value]) -> Result<String, String> {
+        let list = json!({"apiVersion": "v1", "kind": "List", "items": objects});
+        self.cluster.kubectl_with(&["apply", "-f", "-"], &list.to_string())
+    }
+
     /// Creates a Subnet, which goes with the story.
     pub fn subnet(&self, name: &str, spec: Value) {
         self.goes_with("subnet", name);
