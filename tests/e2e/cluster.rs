@@ -139,7 +139,7 @@ impl Cluster {
 
     /// A busybox program in the namespace that plays the outside. Not the host's own busybox: a
     /// static one of another release may crash where it looks up names.
-    pub fn outside(&self, args: &[&str]) -> Answer {
+    pub fn ask_from_outside(&self, args: &[&str]) -> Answer {
         let busybox = self.busybox.to_string_lossy();
         let command: Vec<&str> = [&*busybox].into_iter().chain(args.iter().copied()).collect();
         self.enter("fabric", &command)

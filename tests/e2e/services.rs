@@ -105,7 +105,7 @@ fn pods_are_balanced_by_ovn() {
         for node in &nodes[..2] {
             let url = format!("http://{}:{number}/", bracketed(&node.ip));
             both(&url);
-            retry(20, || s.cluster.outside(&["wget", "-qO-", "-T", "2", &url]));
+            retry(20, || s.cluster.ask_from_outside(&["wget", "-qO-", "-T", "2", &url]));
             s.step(&format!("node port of {}: from a pod and from outside", node.name));
         }
     });
