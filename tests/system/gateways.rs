@@ -71,7 +71,7 @@ fn cluster(gateway_type: GatewayType) -> Vec<Arc<dyn Stored>> {
 }
 
 fn packet(from: &'static str, switch: &'static str, source: (u8, &str), to: &str) -> Packet {
-    let router = stable_mac(&format!("router-port:ovn-cluster-{switch}"));
+    let router = stable_mac(&format!("router-port:{switch}"));
     let (host, source) = source;
     Packet {
         from,
