@@ -16,10 +16,7 @@ use crate::{
     store::View,
 };
 
-use super::keys;
-
-/// Tier of security groups, as of NetworkPolicies and subnet ACLs.
-pub const TIER: i64 = 2;
+use super::{acl::TIER, keys};
 
 /// Priorities of the manual (5.6) and the sheet.
 pub mod priority {

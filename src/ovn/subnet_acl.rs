@@ -11,7 +11,7 @@ use crate::{
     store::{Output, View},
 };
 
-use super::{keys, security::TIER, validity::valid_subnet};
+use super::{acl::TIER, keys, validity::valid_subnet};
 
 /// Priority of `allowEWTraffic`.
 const EAST_WEST: i64 = 1900;
