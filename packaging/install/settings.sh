@@ -66,6 +66,7 @@ OVN_LEADER_PROBE_INTERVAL|int|5|s
 OVN_NORTHD_N_THREADS|int|1|
 OVN_REMOTE_PROBE_INTERVAL|int|10000|ms
 OVN_REMOTE_OPENFLOW_INTERVAL|int|180|s
+OVN_OFCTRL_WAIT_BEFORE_CLEAR|int|8000|ms that flows outlive a crashed ovn-controller while its successor computes
 KUBECTL_KO_DIR|text|/usr/local/bin|kubectl ko is installed there on this machine; a blank-free path
 TIMEOUT|int|300|seconds that a component may take to get ready
 VLAN_INTERFACE_NAME|text||

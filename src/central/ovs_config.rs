@@ -20,6 +20,16 @@ pub enum Datapath {
     Netdev,
 }
 
+impl Datapath {
+    /// As `Bridge.datapath_type` has it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Datapath::System => "system",
+            Datapath::Netdev => "netdev",
+        }
+    }
+}
+
 /// `HW_OFFLOAD`: flows go to the NIC.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Offload {
@@ -44,6 +54,9 @@ pub struct OvsConfig {
     pub probe_interval: u64,
     /// Seconds.
     pub openflow_interval: u64,
+    /// Milliseconds for which a new ovn-controller leaves the rules of its predecessor; 0 = none.
+    /// Not among [`Self::external_ids`]: it is written while there are rules, see [`super::rules`].
+    pub wait_before_clear: u64,
 }
 
 const SB_PORT: u16 = 6642;
@@ -89,18 +102,19 @@ impl OvsConfig {
             pod_ips,
             probe_interval: number("OVN_REMOTE_PROBE_INTERVAL", 10_000, env)?,
             openflow_interval: number("OVN_REMOTE_OPENFLOW_INTERVAL", 180, env)?,
+            wait_before_clear: number("OVN_OFCTRL_WAIT_BEFORE_CLEAR", 8000, env)?,
         })
     }
 
     /// `external-ids` of Open_vSwitch that ovn-controller reads; `None` removes a key.
     pub fn external_ids(&self, datapath: Datapath) -> BTreeMap<&'static str, Option<String>> {
-        let netdev = (datapath == Datapath::Netdev).then(|| "netdev".to_owned());
         BTreeMap::from([
             ("ovn-remote", Some(self.remotes.clone())),
             ("ovn-remote-probe-interval", Some(self.probe_interval.to_string())),
             ("ovn-openflow-probe-interval", Some(self.openflow_interval.to_string())),
             ("ovn-encap-type", Some(self.tunnel_type.clone())),
-            ("ovn-bridge-datapath-type", netdev),
+            // Also for the kernel datapath: without it br-int keeps the type that it has.
+            ("ovn-bridge-datapath-type", Some(datapath.name().to_owned())),
             ("hostname", Some(self.node.clone())),
         ])
     }
@@ -159,7 +173,8 @@ mod tests {
         let config = parse(&[("OVN_DB_IPS", "10.0.0.1")]).unwrap();
         let netdev = config.external_ids(Datapath::Netdev);
         assert_eq!(netdev["ovn-bridge-datapath-type"].as_deref(), Some("netdev"));
-        assert_eq!(config.external_ids(Datapath::System)["ovn-bridge-datapath-type"], None);
+        let system = config.external_ids(Datapath::System);
+        assert_eq!(system["ovn-bridge-datapath-type"].as_deref(), Some("system"));
         assert_eq!(netdev["ovn-encap-type"].as_deref(), Some("geneve"));
         assert!(!netdev.contains_key("ovn-encap-ip"), "kube-ovn-daemon writes it");
     }

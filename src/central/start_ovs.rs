@@ -8,7 +8,7 @@ use tokio::{sync::watch, task::JoinHandle, time::Instant};
 use super::{
     arguments::create,
     files::{self, FileError},
-    logs, ovs_arguments as arguments,
+    logs, other_datapath, ovs_arguments as arguments,
     ovs_config::{self, Datapath, DatapathChoice, OvsConfig},
     ovs_paths::OvsPaths,
     rpc::RpcError,
@@ -42,6 +42,8 @@ pub enum OvsError {
     Rpc(#[from] RpcError),
     #[error(transparent)]
     Kernel(#[from] kernel::Error),
+    #[error("leaving the former datapath: {0}")]
+    OtherDatapath(#[from] uplink_apply::UplinkError),
     #[error(
         "OVS_DATAPATH=system, but the kernel has no openvswitch module; install it or use auto"
     )]
@@ -155,7 +157,8 @@ async fn choose_datapath(ovs: &Ovs) -> Result<Datapath, OvsError> {
 
 async fn has_module(ovs: &Ovs) -> Result<bool, OvsError> {
     let place = ovs.place.clone();
-    let asked = tokio::task::spawn_blocking(move || generic::has_family(&place, "ovs_datapath"));
+    let asked =
+        tokio::task::spawn_blocking(move || generic::has_family(&place, generic::OVS_DATAPATH));
     Ok(asked.await.unwrap_or(Ok(false))?)
 }
 
@@ -180,6 +183,7 @@ async fn configure(ovs: &Ovs, datapath: Datapath, stop: &mut StopSignal) -> Resu
     if let Some(version) = schema["version"].as_str() {
         switch.update_root(json!({ "db_version": version })).await?;
     }
+    other_datapath::leave(&ovs.place, &mut switch, datapath).await?;
     if datapath == Datapath::System {
         remove_orphan_bridges(ovs, &mut switch).await?;
     }

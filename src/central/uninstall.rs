@@ -5,7 +5,7 @@ use std::{fs, io, path::Path, time::Duration};
 
 use super::{
     files::FileError,
-    ovs_arguments,
+    other_datapath, ovs_arguments,
     ovs_paths::OvsPaths,
     rpc::RpcError,
     start_ovs::end_all,
@@ -17,8 +17,8 @@ use super::{
 use crate::net::Place;
 
 /// Links that Open vSwitch or OVN leave behind when they do not end in order.
-const LINKS: &[&str] =
-    &["genev_sys_6081", "vxlan_sys_4789", "ovs-system", "ovs-netdev", "br-int", "ovn0", "mirror0"];
+const LINKS: [&str; 6] =
+    ["genev_sys_6081", "vxlan_sys_4789", "ovs-netdev", "br-int", "ovn0", "mirror0"];
 /// Folders that are emptied; they are mounts, so they stay themselves.
 const FOLDERS: [&str; 7] = [
     "/var/run/openvswitch",
@@ -45,7 +45,11 @@ pub async fn run(paths: &OvsPaths, root: &str, place: &Place) -> Result<Vec<Stri
         Err(error) => findings.push(error.to_string()),
     }
     end_all(paths, Leave::Cleanup).await;
-    uplink_apply::delete_links(place, LINKS).await;
+    // vswitchd leaves it also when it cleans up, and no link of it can be deleted by name.
+    if let Err(error) = other_datapath::remove_kernel_datapath(place).await {
+        findings.push(error.to_string());
+    }
+    uplink_apply::delete_links(place, LINKS.map(str::to_owned).to_vec()).await;
     for folder in FOLDERS {
         let path = format!("{root}{folder}");
         if let Err(error) = empty(Path::new(&path)) {

@@ -32,7 +32,7 @@ pub enum UplinkError {
 }
 
 /// Runs blocking kernel calls aside.
-async fn aside<R: Send + 'static>(
+pub(super) async fn aside<R: Send + 'static>(
     place: &Place,
     work: impl FnOnce(&Place, &mut Netlink) -> Result<R, kernel::Error> + Send + 'static,
 ) -> Result<R, kernel::Error> {
@@ -198,11 +198,17 @@ pub async fn refresh_record(place: &Place, switch: &mut Switch) -> Result<(), Up
     Ok(())
 }
 
-/// Removes links by name; missing ones are fine.
-pub async fn delete_links(place: &Place, names: &'static [&'static str]) {
-    let deleted =
-        aside(place, move |_, netlink| names.iter().try_for_each(|name| netlink.delete_link(name)));
+/// Removes links by name; missing ones are fine, and one that resists keeps no other.
+pub async fn delete_links(place: &Place, names: Vec<String>) {
+    let deleted = aside(place, move |_, netlink| {
+        for name in names {
+            if let Err(error) = netlink.delete_link(&name) {
+                tracing::warn!(link = name, %error, "a link stays");
+            }
+        }
+        Ok(())
+    });
     if let Err(error) = deleted.await {
-        tracing::warn!(%error, "a link stays");
+        tracing::warn!(%error, "links stay");
     }
 }

@@ -28,6 +28,8 @@ pub struct Switch {
 pub struct BridgeRow {
     pub uuid: Value,
     pub name: String,
+    /// "" = the kernel's.
+    pub datapath_type: String,
     pub external_ids: BTreeMap<String, String>,
     /// Row ids of its ports.
     pub ports: Vec<Value>,
@@ -71,6 +73,12 @@ impl Switch {
         Ok(())
     }
 
+    /// `external_ids` of the Open_vSwitch row.
+    pub async fn root_ids(&mut self) -> Result<BTreeMap<String, String>, RpcError> {
+        let rows = self.select(DATABASE, &["external_ids"]).await?;
+        Ok(rows.first().map(|row| parse_map(&row["external_ids"])).unwrap_or_default())
+    }
+
     /// Writes entries of a map column of the Open_vSwitch row.
     pub async fn set_root(&mut self, column: &str, entries: &Entries) -> Result<(), RpcError> {
         let mutations = mutations(column, entries);
@@ -87,7 +95,8 @@ impl Switch {
     }
 
     pub async fn bridges(&mut self) -> Result<Vec<BridgeRow>, RpcError> {
-        let rows = self.select("Bridge", &["_uuid", "name", "external_ids", "ports"]).await?;
+        let columns = ["_uuid", "name", "datapath_type", "external_ids", "ports"];
+        let rows = self.select("Bridge", &columns).await?;
         Ok(rows.iter().filter_map(parse_bridge).collect())
     }
 
@@ -103,6 +112,29 @@ impl Switch {
                 && parse_map(&row["external_ids"]).get("vendor").is_some_and(|v| v == VENDOR)
         });
         Ok(ours.filter_map(|row| Some(row["name"].as_str()?.to_owned())).collect())
+    }
+
+    /// Names of the interfaces that Open vSwitch makes itself.
+    pub async fn internal_interfaces(&mut self) -> Result<Vec<String>, RpcError> {
+        let rows = self.select("Interface", &["name", "type"]).await?;
+        let internal = rows.iter().filter(|row| row["type"] == "internal");
+        Ok(internal.filter_map(|row| Some(row["name"].as_str()?.to_owned())).collect())
+    }
+
+    /// Moves bridges to a datapath.
+    pub async fn set_datapath_type(
+        &mut self,
+        rows: &[BridgeRow],
+        datapath: &str,
+    ) -> Result<(), RpcError> {
+        let update = |row: &BridgeRow| {
+            json!({"op": "update", "table": "Bridge", "where": [["_uuid", "==", row.uuid]],
+                   "row": {"datapath_type": datapath}})
+        };
+        if rows.is_empty() {
+            return Ok(());
+        }
+        self.transact(rows.iter().map(update).collect()).await.map(|_| ())
     }
 
     /// Removes bridges; their ports and interfaces go with them.
@@ -234,6 +266,7 @@ fn parse_bridge(row: &Value) -> Option<BridgeRow> {
     Some(BridgeRow {
         uuid: row["_uuid"].clone(),
         name: row["name"].as_str()?.to_owned(),
+        datapath_type: row["datapath_type"].as_str().unwrap_or_default().to_owned(),
         external_ids: parse_map(&row["external_ids"]),
         ports: parse_set(&row["ports"]),
     })
@@ -269,6 +302,7 @@ mod tests {
         let bridge = BridgeRow {
             uuid: json!(["uuid", "b"]),
             name: uplink::BRIDGE.into(),
+            datapath_type: "netdev".into(),
             external_ids: BTreeMap::new(),
             ports: vec![],
         };

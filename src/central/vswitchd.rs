@@ -6,9 +6,10 @@ use std::{path::Path, sync::Arc, time::Duration};
 use tokio::{sync::watch, time::Instant};
 
 use super::{
-    ovs_arguments as arguments,
+    other_datapath, ovs_arguments as arguments,
     ovs_config::{Datapath, DatapathChoice},
     rpc::{self, RpcError},
+    rules::{self, Restore, Steady},
     start_ovs::Ovs,
     supervise::{Backoff, Control, StopSignal, is_stopping, pause, stop_daemon, stopped},
     takeover::{Leave, Owner},
@@ -18,8 +19,10 @@ use super::{
 };
 
 const CONTROL_LIMIT: Duration = Duration::from_secs(2);
-/// Upcalls wait while flows are restored: no longer than a TCP handshake may be delayed.
-const RESTORE_LIMIT: Duration = Duration::from_secs(10);
+/// Packets of new connections wait while flows are restored.
+const RESTORE_LIMIT: Duration = Duration::from_secs(60);
+/// Between two readings of the number of rules.
+const READING: Duration = Duration::from_secs(10);
 /// OVN's integration bridge.
 const INTEGRATION_BRIDGE: &str = "br-int";
 /// Where the state of the datapath is told to others (`ovs-vsctl get open . external_ids`).
@@ -71,14 +74,16 @@ impl Vswitchd {
     }
 
     /// With the kernel datapath the flows of the former vswitchd go on forwarding; the new one must
-    /// not remove them before ovn-controller has given it the rules again.
+    /// not remove them before ovn-controller has given it the rules again, which it does at once:
+    /// what it would wait for is lost, see [`rules`].
     async fn before_start(&self) -> Restoring {
-        if self.datapath == Datapath::Netdev {
-            return Restoring::No;
-        }
         let mark = async {
             let mut switch = Switch::open(&self.ovs.paths).await?;
-            if switch.bridge(INTEGRATION_BRIDGE).await?.is_none() {
+            switch.set_root("external_ids", &Entries::from([(rules::WAIT_KEY, None)])).await?;
+            let kept = self.datapath == Datapath::System
+                && other_datapath::has_kernel_datapath(&self.ovs.place).await
+                && switch.bridge(INTEGRATION_BRIDGE).await?.is_some();
+            if !kept {
                 return Ok(Restoring::No);
             }
             switch.set_root("other_config", &restore_wait(Restoring::Yes)).await?;
@@ -100,6 +105,7 @@ impl Vswitchd {
             self.wait_for_rules(&pidfile).await;
             self.end_restoring().await;
         }
+        self.record_rules(&pidfile).await;
     }
 
     /// Establishes the uplink of a userspace datapath, and tells how it went. ovn-controller need
@@ -152,21 +158,48 @@ impl Vswitchd {
         Switch::open(&self.ovs.paths).await?.set_root("external_ids", &entries).await
     }
 
-    /// Until the number of OpenFlow rules stands still. ovn-controller writes them in one go.
+    /// Until nearly as many rules as before are there.
     async fn wait_for_rules(&self, pidfile: &Path) {
+        let before = async { Switch::open(&self.ovs.paths).await?.root_ids().await };
+        let before = before.await.unwrap_or_else(|error: RpcError| {
+            tracing::warn!(%error, "the number of rules is not known");
+            Default::default()
+        });
+        let recorded = rules::recorded(&before);
+        let mut restore = Restore::new(recorded);
         let deadline = Instant::now() + RESTORE_LIMIT;
-        let mut last = None;
         while Instant::now() < deadline {
             tokio::time::sleep(Duration::from_secs(1)).await;
-            let memory = rpc::control_daemon(pidfile, "memory/show", &[], CONTROL_LIMIT).await;
-            let rules = memory.ok().and_then(|text| rule_count(&text));
-            // An empty bridge has a handful of rules of its own.
-            if rules.is_some_and(|n| n > 50) && rules == last {
-                return;
+            let rules = count_rules(pidfile).await;
+            if restore.is_over(rules) {
+                return tracing::info!(rules, recorded, "the rules are back");
             }
-            last = rules;
         }
-        tracing::warn!("flow restore ends before ovn-controller has written its rules");
+        tracing::warn!(recorded, "flow restore ends before ovn-controller has written its rules");
+    }
+
+    /// For ever: keeps the record of the rules, and the wish that they outlive ovn-controller.
+    async fn record_rules(&self, pidfile: &Path) {
+        let mut steady = Steady::new();
+        let wait = self.ovs.config.wait_before_clear;
+        loop {
+            tokio::time::sleep(READING).await;
+            let Some(rules) = steady.take(count_rules(pidfile).await) else { continue };
+            let entries = Entries::from([
+                (rules::RULES_KEY, Some(rules.to_string())),
+                (rules::WAIT_KEY, (wait > 0).then(|| wait.to_string())),
+            ]);
+            let write = async {
+                Switch::open(&self.ovs.paths).await?.set_root("external_ids", &entries).await
+            };
+            match write.await {
+                Ok(()) => tracing::debug!(rules, "rules recorded"),
+                Err(error) => {
+                    tracing::warn!(%error, "the number of rules is not recorded");
+                    steady = Steady::new();
+                }
+            }
+        }
     }
 
     /// Must not be given up: vswitchd answers no packet while it waits.
@@ -196,18 +229,7 @@ fn restore_wait(restoring: Restoring) -> Entries {
     Entries::from([("flow-restore-wait", value)])
 }
 
-/// `handlers:2 ports:5 revalidators:1 rules:1234 udpif keys:7`
-fn rule_count(memory: &str) -> Option<u64> {
-    memory.split_whitespace().find_map(|word| word.strip_prefix("rules:")?.parse().ok())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn rules_of_memory_show() {
-        assert_eq!(rule_count("handlers:2 ports:5 rules:1234 udpif keys:7"), Some(1234));
-        assert_eq!(rule_count("nothing"), None);
-    }
+async fn count_rules(pidfile: &Path) -> Option<u64> {
+    let memory = rpc::control_daemon(pidfile, "memory/show", &[], CONTROL_LIMIT).await;
+    rules::rule_count(&memory.ok()?)
 }

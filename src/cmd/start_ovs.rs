@@ -39,7 +39,9 @@ Configuration by environment:
   HW_OFFLOAD                true: offload flows to the NIC
   ENABLE_SSL                true: TLS with /var/run/tls/{key,cert,cacert}
   OVN_REMOTE_PROBE_INTERVAL probe of the SB database, ms (10000)
-  OVN_REMOTE_OPENFLOW_INTERVAL  probe of ovs-vswitchd, s (180)";
+  OVN_REMOTE_OPENFLOW_INTERVAL  probe of ovs-vswitchd, s (180)
+  OVN_OFCTRL_WAIT_BEFORE_CLEAR  how long a restarted ovn-controller leaves the rules of its
+                            predecessor while it computes its own, ms (8000; 0: not at all)";
 
 fn command() -> clap::Command {
     clap::Command::new("start-ovs").after_help(ENVIRONMENT)

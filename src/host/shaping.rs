@@ -148,18 +148,34 @@ pub(super) fn desired_shaping(view: &HostView, state: &mut HostState) {
     });
 }
 
+fn netem(shaping: &PortShaping) -> Option<&QosRow> {
+    shaping.qos.as_ref().filter(|qos| *qos.kind == *NETEM)
+}
+
+/// From `seen` to `wanted`. ovs-vswitchd 3.5 keeps new values of a netem discipline to itself: the
+/// kernel goes on with the first ones. So such a change is made by way of none, in two passes: the
+/// second one sees the port without a discipline, and waits until the kernel has none either
+/// (otherwise vswitchd may see both changes as one, and do nothing again).
+fn change_shaping(port: &Text, wanted: &PortShaping, seen: &PortShaping) -> Vec<HostOp> {
+    let set = |shaping: PortShaping| HostOp::SetShaping { port: port.clone(), shaping };
+    match (netem(wanted), netem(seen)) {
+        (Some(new), Some(old)) if new.other_config != old.other_config => {
+            vec![set(PortShaping { qos: None, ..wanted.clone() })]
+        }
+        (Some(_), None) => vec![HostOp::AwaitNoNetem(port.clone()), set(wanted.clone())],
+        _ => vec![set(wanted.clone())],
+    }
+}
+
 /// Upstream rewrote netem on every update (its bug 12) and wiped all mirrors of the bridge at its
 /// start (bug 2): here only what differs is written, and mirrors of others stay.
 pub(super) fn diff_shaping(wanted: &HostState, observed: &Observed) -> Vec<HostOp> {
     let ovs = &observed.ovs;
-    let differs = |port: &Text, shaping: &PortShaping| {
-        ovs.shaping.get(port).is_some_and(|seen| seen != shaping)
-    };
-    let mut ops: Vec<HostOp> = wanted
-        .shaping
-        .iter()
-        .filter(|(port, shaping)| differs(port, shaping))
-        .map(|(port, shaping)| HostOp::SetShaping { port: port.clone(), shaping: shaping.clone() })
+    let seen =
+        wanted.shaping.iter().filter_map(|(port, w)| Some((port, w, ovs.shaping.get(port)?)));
+    let mut ops: Vec<HostOp> = seen
+        .filter(|(_, wanted, seen)| wanted != seen)
+        .flat_map(|(port, wanted, seen)| change_shaping(port, wanted, seen))
         .collect();
     if ovs.stale_queues {
         ops.push(HostOp::SweepQueues);

@@ -95,6 +95,9 @@ pub enum HostOp {
         port: Text,
         shaping: PortShaping,
     },
+    /// Waits until the kernel's root queueing discipline of a link is not netem, for a few
+    /// seconds. A missing link is fine.
+    AwaitNoNetem(Text),
     /// Deletes queueing rows of ours that nothing refers to.
     SweepQueues,
     SetMirror(OvsMirror),

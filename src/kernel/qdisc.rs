@@ -1,5 +1,10 @@
 //! Queueing disciplines, as far as they must be looked at.
 
+use std::{
+    io, thread,
+    time::{Duration, Instant},
+};
+
 use netlink_packet_route::{
     RouteNetlinkMessage,
     tc::{TcAttribute, TcHandle, TcMessage},
@@ -7,7 +12,32 @@ use netlink_packet_route::{
 
 use super::{Error, Netlink};
 
+const PAUSE: Duration = Duration::from_millis(10);
+
 impl Netlink {
+    /// Waits until the root queueing discipline of a link is not of this kind; the kernel tells
+    /// nobody of its changes. A missing link is fine.
+    pub fn await_other_qdisc(
+        &mut self,
+        link: &str,
+        kind: &str,
+        limit: Duration,
+    ) -> Result<(), Error> {
+        let started = Instant::now();
+        loop {
+            match self.root_qdisc(link) {
+                Err(error) if error.is_missing() => return Ok(()),
+                Err(error) => return Err(error),
+                Ok(found) if found.as_deref() != Some(kind) => return Ok(()),
+                Ok(_) if started.elapsed() > limit => {
+                    let object = format!("queueing discipline {kind} of {link}");
+                    return Err(Error::call(object, io::Error::from(io::ErrorKind::TimedOut)));
+                }
+                Ok(_) => thread::sleep(PAUSE),
+            }
+        }
+    }
+
     /// Kind of the root queueing discipline of a link (`noqueue`, `htb`, `netem`); `None` when it
     /// has none.
     pub fn root_qdisc(&mut self, link: &str) -> Result<Option<String>, Error> {

@@ -4,6 +4,7 @@
 use std::{
     collections::HashMap,
     sync::{Arc, OnceLock},
+    time::Duration,
 };
 
 use super::vswitch::{Vswitch, VswitchError};
@@ -13,6 +14,11 @@ use crate::{
     net::Place,
     node::ovs_rows::is_ovs,
 };
+
+/// The kernel's name of the discipline that delays and drops.
+pub(super) const NETEM_QDISC: &str = "netem";
+/// vswitchd takes a discipline away at once, unless it does not run.
+const NETEM_LIMIT: Duration = Duration::from_secs(5);
 
 #[derive(Debug, thiserror::Error)]
 pub enum ApplyError {
@@ -143,6 +149,9 @@ impl Executor {
             }
             HostOp::AddRule(rule) => sockets.of(&Place::Host)?.add_rule(rule),
             HostOp::RemoveRule(rule) => sockets.of(&Place::Host)?.remove_rule(rule),
+            HostOp::AwaitNoNetem(link) => {
+                sockets.of(&Place::Host)?.await_other_qdisc(link, NETEM_QDISC, NETEM_LIMIT)
+            }
             HostOp::WriteSysctl { name, value } => sysctl::write(name, value),
             HostOp::RestoreIpsets(batch) => ipset::restore(batch),
             HostOp::RestoreIptables { family, batch } => {

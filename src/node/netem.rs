@@ -3,7 +3,9 @@
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
-use super::{events::PodEvents, ovs_rows::observe_ovs, state::Cluster, vswitch::Vswitch};
+use super::{
+    apply::NETEM_QDISC, events::PodEvents, ovs_rows::observe_ovs, state::Cluster, vswitch::Vswitch,
+};
 use crate::{
     api::{Pod, Text},
     host::{NETEM, ObservedOvs},
@@ -44,7 +46,7 @@ pub async fn watch_netem(cluster: Arc<Cluster>, vswitch: Arc<Vswitch>, events: P
             let kind = found.await.ok().flatten().unwrap_or_default();
             judged.insert(port);
             let pod = cluster.read(|state| state.store.shared::<Pod>(&pod));
-            if let Some(pod) = pod.filter(|_| kind != "netem") {
+            if let Some(pod) = pod.filter(|_| kind != NETEM_QDISC) {
                 events.warn(&pod, "NetemUnavailable", format!(
                     "annotations latency, jitter, limit and loss have no effect on this node: its \
                      kernel has no netem (queueing discipline {kind:?}); load module sch_netem"

@@ -146,6 +146,7 @@ impl Switch {
                     matches!(
                         op,
                         HostOp::SetShaping { .. }
+                            | HostOp::AwaitNoNetem(_)
                             | HostOp::SweepQueues
                             | HostOp::SetMirror(_)
                             | HostOp::SetOvsPort(OvsPort { .. })
@@ -218,6 +219,29 @@ fn netem_that_is_as_wanted_is_not_written_again_bug_12() {
     let writes = switch.server.transactions;
     assert!(switch.settle(&delayed).is_empty());
     assert_eq!(switch.server.transactions, writes);
+}
+
+/// ovs-vswitchd gives the kernel the first values of a netem discipline only.
+#[test]
+fn other_netem_values_come_by_way_of_no_discipline() {
+    let mut switch = Switch::new();
+    let of = |text: &[(&str, &str)]| view(shaping(text), Mirrored::No);
+    switch.settle(&of(&[("latency", "100"), ("egress_rate", "1")]));
+    let rounds = switch.settle(&of(&[("latency", "200"), ("egress_rate", "1")]));
+    let without =
+        |op: &HostOp| matches!(op, HostOp::SetShaping { shaping, .. } if shaping.qos.is_none());
+    let [first, second, ..] = &rounds[..] else { panic!("{rounds:?}") };
+    assert!(matches!(&first[..], [op] if without(op)), "{rounds:?}");
+    let awaited = HostOp::AwaitNoNetem("web_h".into());
+    let at = |wanted: &dyn Fn(&HostOp) -> bool| second.iter().position(wanted);
+    let set = at(&|op| matches!(op, HostOp::SetShaping { .. }) && !without(op));
+    assert!(at(&|op| *op == awaited).unwrap() < set.unwrap(), "{rounds:?}");
+    assert_eq!(switch.rows("QoS").len(), 1, "{}", switch.server.dump());
+    assert!(switch.rows("QoS")[0].contains("\"latency\"=\"200000\""));
+    // The policing of the same port is never interrupted.
+    assert!(rounds.iter().flatten().all(
+        |op| !matches!(op, HostOp::SetShaping { shaping, .. } if shaping.policing_rate != 1000)
+    ));
 }
 
 #[test]

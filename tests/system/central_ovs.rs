@@ -13,8 +13,8 @@ use std::{
 
 use kube_ovn::{
     central::{
-        health,
-        ovs_config::OvsConfig,
+        health, other_datapath, ovs_arguments,
+        ovs_config::{Datapath, OvsConfig},
         ovs_paths::OvsPaths,
         start_ovs::{self, Ovs, OvsError},
         uninstall, uplink_apply,
@@ -22,7 +22,7 @@ use kube_ovn::{
     },
     kernel::{
         Netlink, netns,
-        process::{Launcher, send_signal},
+        process::{Invocation, Launcher, send_signal},
     },
     net::{Cidr, Dad, LinkChange, LinkState, Mac, Place, Route, VethPair},
 };
@@ -40,30 +40,35 @@ const OURS6: &str = "fd99::5/64";
 const PEERS: &str = "10.99.0.1/24";
 const BEHIND: &str = "10.98.0.0/16";
 
-type Running =
+pub type Running =
     (tokio::runtime::Runtime, watch::Sender<bool>, tokio::task::JoinHandle<Result<(), OvsError>>);
 
 /// A node: its namespace with `eth1`, the peer's namespace, folders, containers.
-struct Node {
+pub struct Node {
     name: String,
-    root: PathBuf,
-    place: Place,
+    pub root: PathBuf,
+    pub place: Place,
     peer: Place,
-    paths: OvsPaths,
+    pub paths: OvsPaths,
 }
 
 impl Node {
-    fn new(name: &str) -> Self {
+    pub fn new(name: &str) -> Self {
+        let peer = netns::create_named(&format!("ko{}{name}p", std::process::id())).unwrap();
+        let node = Node::bare(name, peer);
+        node.make_links();
+        node
+    }
+
+    /// A node without links.
+    pub fn bare(name: &str, peer: Place) -> Self {
         let name = format!("ko{}{name}", std::process::id());
         let place = netns::create_named(&name).unwrap();
-        let peer = netns::create_named(&format!("{name}p")).unwrap();
         let root = std::env::temp_dir().join(format!("kube-ovn-{name}"));
         fs::create_dir_all(&root).unwrap();
         let mut paths = OvsPaths::rooted(root.to_str().unwrap());
         paths.schemas = ovn::rootfs().join("usr/share/openvswitch");
-        let node = Node { name, root, place, peer, paths };
-        node.make_links();
-        node
+        Node { name, root, place, peer, paths }
     }
 
     fn make_links(&self) {
@@ -107,10 +112,14 @@ impl Node {
         Launcher::through(path).logging_to(self.root.join("daemons.log"))
     }
 
-    fn start(&self, extra: &[(&str, &str)]) -> Running {
-        let mut variables =
-            vec![("KUBE_NODE_NAME", "n1"), ("POD_IP", "10.99.0.5"), ("OVN_DB_IPS", "10.99.0.1")];
-        variables.extend(extra);
+    /// Starts the container; `extra` are variables beside or instead of the usual ones.
+    pub fn start(&self, extra: &[(&str, &str)]) -> Running {
+        let mut variables = extra.to_vec();
+        variables.extend([
+            ("KUBE_NODE_NAME", "n1"),
+            ("POD_IP", "10.99.0.5"),
+            ("OVN_DB_IPS", "10.99.0.1"),
+        ]);
         let env = |name: &str| {
             variables.iter().find(|(n, _)| *n == name).map(|(_, value)| (*value).to_owned())
         };
@@ -142,11 +151,11 @@ impl Node {
         running
     }
 
-    fn pids(&self) -> Vec<i32> {
+    pub fn pids(&self) -> Vec<i32> {
         ovn::pids_below(&self.root)
     }
 
-    fn kill_all(&self, running: Running) {
+    pub fn kill_all(&self, running: Running) {
         running.0.shutdown_background();
         self.pids().into_iter().for_each(|pid| send_signal(pid, Signal::SIGKILL).unwrap());
         eventually("daemons are gone", || self.pids().is_empty());
@@ -165,12 +174,12 @@ impl Node {
         routes.iter().find(|r| r.destination == behind).map(|r| r.link.to_string())
     }
 
-    fn is_healthy(&self) -> bool {
+    pub fn is_healthy(&self) -> bool {
         block_on(health::check_ovs(&self.paths, health::Probe::Ready)).is_empty()
     }
 
     /// A connection from the peer to the node's address, with data.
-    fn answers_peer(&self) -> bool {
+    pub fn answers_peer(&self) -> bool {
         let listener =
             netns::enter(&self.place, || TcpListener::bind("10.99.0.5:0")).unwrap().unwrap();
         let address = listener.local_addr().unwrap();
@@ -183,7 +192,7 @@ impl Node {
         std::io::Read::read_exact(&mut accepted, &mut buffer).is_ok()
     }
 
-    fn external_ids(&self) -> std::collections::BTreeMap<String, String> {
+    pub fn external_ids(&self) -> std::collections::BTreeMap<String, String> {
         let select = json!({"op": "select", "table": "Open_vSwitch",
                             "columns": ["external_ids"], "where": []});
         let read = async { Switch::open(&self.paths).await?.transact(vec![select]).await };
@@ -209,7 +218,14 @@ impl Drop for Node {
     }
 }
 
-fn stop((runtime, ask, program): Running) {
+/// The links of a node that Open vSwitch makes.
+fn made_links(node: &Node) -> Vec<String> {
+    let links = Netlink::open(&node.place).unwrap().links().unwrap();
+    let made = links.iter().filter(|l| l.name.starts_with("br-") || l.name.starts_with("ovs-"));
+    made.map(|l| l.name.to_string()).collect()
+}
+
+pub fn stop((runtime, ask, program): Running) {
     ask.send(true).unwrap();
     let limit = Duration::from_secs(60);
     runtime
@@ -317,4 +333,82 @@ fn the_nodes_own_nic_is_not_taken_unless_forced() {
     let (runtime, _ask, program) = running;
     let result = runtime.block_on(program).unwrap();
     assert!(matches!(result, Err(OvsError::NoModule)), "{result:?}");
+}
+
+/// Rules outlive a crash of ovn-controller, and are counted for the next start of vswitchd.
+#[test]
+fn the_number_of_rules_is_recorded_while_there_are_rules() {
+    let node = Node::new("d");
+    let running = node.started();
+    let wait = "ovn-ofctrl-wait-before-clear";
+    eventually("br-int", || node.paths.run.join("br-int.mgmt").exists());
+    assert!(!node.external_ids().contains_key(wait), "nothing to keep yet");
+    let flows: String =
+        (0..300).map(|n| format!("table=70,priority={n},ip,actions=drop\n")).collect();
+    let file = node.root.join("flows");
+    fs::write(&file, flows).unwrap();
+    let target = format!("unix:{}", node.paths.run.join("br-int.mgmt").display());
+    let arguments = ["add-flows", &target, file.to_str().unwrap()];
+    let add = Invocation::new("ovs-ofctl", arguments);
+    block_on(node.launcher().run(&add, Duration::from_secs(20))).unwrap();
+    eventually("a record", || {
+        let ids = node.external_ids();
+        let rules: u64 = ids.get("kube-ovn-rules").and_then(|n| n.parse().ok()).unwrap_or(0);
+        rules >= 300 && ids.get(wait).is_some_and(|ms| ms == "8000")
+    });
+    // An empty switch has nothing to keep: ovn-controller must write at once.
+    let pid = fs::read_to_string(node.paths.run.join("ovs-vswitchd.pid")).unwrap();
+    send_signal(pid.trim().parse().unwrap(), Signal::SIGKILL).unwrap();
+    eventually("the wish is gone", || !node.external_ids().contains_key(wait));
+    assert!(node.external_ids().contains_key("kube-ovn-rules"));
+    stop(running);
+}
+
+/// OVS_DATAPATH is changed, or the kernel gets the module: bridges follow, old links go.
+#[test]
+fn the_former_datapath_is_left() {
+    let node = Node::new("e");
+    let running = node.started();
+    eventually("br-int", || node.paths.run.join("br-int.mgmt").exists());
+    node.kill_all(running);
+    // Links of a killed vswitchd stay when they are persistent tap devices.
+    let tap = |name: &str| {
+        let mut command = std::process::Command::new("nsenter");
+        command.arg(format!("--net={}", netns::named_path(&node.name).display()));
+        assert!(
+            command.args(["ip", "tuntap", "add", name, "mode", "tap"]).status().unwrap().success()
+        );
+    };
+    for name in ["br-int", "ovs-netdev", "br-mine"] {
+        if !made_links(&node).contains(&name.to_owned()) {
+            tap(name);
+        }
+    }
+    let server = ovs_arguments::ovsdb_server(&node.paths);
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let work = async {
+        let server = node.launcher().spawn(&server).unwrap();
+        let mut switch = loop {
+            match Switch::open(&node.paths).await {
+                Ok(switch) => break switch,
+                Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
+            }
+        };
+        let before = switch.bridges().await.unwrap();
+        assert!(before.iter().all(|b| b.datapath_type == "netdev"), "{before:?}");
+        for _ in 0..2 {
+            other_datapath::leave(&node.place, &mut switch, Datapath::System).await.unwrap();
+            let after = switch.bridges().await.unwrap();
+            let kinds: Vec<(&str, &str)> =
+                after.iter().map(|b| (&*b.name, &*b.datapath_type)).collect();
+            assert_eq!(kinds, [("br-int", "system")]);
+            assert_eq!(made_links(&node), ["br-mine"], "the administrator's own");
+            assert!(node.has("eth1", OURS) && node.has("eth1", OURS6));
+        }
+        other_datapath::leave(&node.place, &mut switch, Datapath::Netdev).await.unwrap();
+        let after = switch.bridge("br-int").await.unwrap().unwrap();
+        assert_eq!(after.datapath_type, "netdev");
+        server.kill().unwrap();
+    };
+    runtime.block_on(async { tokio::time::timeout(Duration::from_secs(60), work).await }).unwrap();
 }

@@ -67,6 +67,21 @@ fn joined() -> (Namespace, Namespace, Netlink, Netlink) {
 }
 
 #[test]
+fn a_datapath_or_discipline_that_is_not_there_is_as_good_as_removed() {
+    let node = Namespace::new("dp");
+    kernel::generic::delete_datapath(&node.place, "ovs-system").unwrap();
+    let mut netlink = Netlink::open(&node.place).unwrap();
+    for link in ["lo", "nowhere"] {
+        netlink.await_other_qdisc(link, "netem", Duration::ZERO).unwrap();
+    }
+    netlink
+        .set_link("lo", &LinkChange { state: Some(LinkState::Up), ..Default::default() })
+        .unwrap();
+    let error = netlink.await_other_qdisc("lo", "noqueue", Duration::ZERO).unwrap_err();
+    assert!(error.to_string().contains("noqueue of lo"), "{error}");
+}
+
+#[test]
 fn veth_is_born_complete_in_the_pod() {
     let (_node, _pod, mut host, mut pod) = joined();
     let outer = host.link("0123456789ab_h").unwrap().unwrap();

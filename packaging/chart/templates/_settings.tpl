@@ -94,6 +94,7 @@
 {{- define "kube-ovn.OVN_LEADER_PROBE_INTERVAL" -}}{{- .Values.networking.OVN_LEADER_PROBE_INTERVAL | int -}}{{- end -}}
 {{- define "kube-ovn.OVN_NORTHD_N_THREADS" -}}{{- .Values.networking.OVN_NORTHD_N_THREADS | int -}}{{- end -}}
 {{- define "kube-ovn.OVN_NORTHD_PROBE_INTERVAL" -}}{{- .Values.networking.OVN_NORTHD_PROBE_INTERVAL | int -}}{{- end -}}
+{{- define "kube-ovn.OVN_OFCTRL_WAIT_BEFORE_CLEAR" -}}{{- .Values.networking.OVN_OFCTRL_WAIT_BEFORE_CLEAR | int -}}{{- end -}}
 {{- define "kube-ovn.OVN_REMOTE_OPENFLOW_INTERVAL" -}}{{- .Values.networking.OVN_REMOTE_OPENFLOW_INTERVAL | int -}}{{- end -}}
 {{- define "kube-ovn.OVN_REMOTE_PROBE_INTERVAL" -}}{{- .Values.networking.OVN_REMOTE_PROBE_INTERVAL | int -}}{{- end -}}
 {{- define "kube-ovn.OVSDB_CON_TIMEOUT" -}}{{- .Values.func.OVSDB_CON_TIMEOUT | int -}}{{- end -}}
