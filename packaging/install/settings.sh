@@ -64,7 +64,7 @@ PROBE_INTERVAL|int|180000|ms
 OVN_NORTHD_PROBE_INTERVAL|int|5000|ms
 OVN_LEADER_PROBE_INTERVAL|int|5|s
 OVN_NORTHD_N_THREADS|int|1|
-OVN_REMOTE_PROBE_INTERVAL|int|10000|ms
+OVN_REMOTE_PROBE_INTERVAL|int|10000|ms; with several masters 10000 means 4000
 OVN_REMOTE_OPENFLOW_INTERVAL|int|180|s
 OVN_OFCTRL_WAIT_BEFORE_CLEAR|int|8000|ms that flows outlive a crashed ovn-controller while its successor computes
 KUBECTL_KO_DIR|text|/usr/local/bin|kubectl ko is installed there on this machine; a blank-free path

@@ -14,13 +14,13 @@ use kube::{
     api::{ListParams, Patch, PatchParams},
 };
 use serde_json::json;
-use tokio::net::TcpStream;
+use tokio::{net::TcpStream, sync::watch};
 
 use super::{
     config::{CentralConfig, Compaction, Role},
     database::Central,
     members,
-    rpc::{self, Rpc, RpcError},
+    rpc::{self, RpcError},
     status::Serving,
     supervise::{StopSignal, is_stopping, pause, stopped},
 };
@@ -28,6 +28,9 @@ use super::{
 const CONTROL_LIMIT: Duration = Duration::from_secs(1);
 const COMPACT_LIMIT: Duration = Duration::from_secs(60);
 const DIAL_LIMIT: Duration = Duration::from_secs(3);
+/// The host of the active northd is dialled this often, and may take this long to answer.
+const GLANCE: Duration = Duration::from_millis(700);
+const GLANCE_LIMIT: Duration = Duration::from_secs(1);
 const API_LIMIT: Duration = Duration::from_secs(10);
 /// Rounds that northd may be away, or that two leaders may show, before something is done: raft
 /// shows two leaders for up to one election timer when a network splits.
@@ -108,23 +111,35 @@ pub async fn client(kubeconfig: Option<&str>) -> Result<Client, LeaderError> {
 }
 
 /// What is remembered between rounds.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Memory {
     labelled: Option<Leads>,
     rounds: u32,
     northd_away: u32,
     split: u32,
+    /// For [`keep_northd`].
+    northd_at: watch::Sender<Vec<IpAddr>>,
 }
 
 /// Checks in every interval until the stop signal. A lasting split brain ends the process, so that
 /// the container restarts and decides anew with all members in sight.
-pub async fn run(
-    central: Arc<Central>,
+pub async fn run(central: Arc<Central>, plan: Plan, client: Option<Client>, stop: StopSignal) {
+    let (northd_at, active) = watch::channel(Vec::new());
+    let memory = Memory { labelled: None, rounds: 0, northd_away: 0, split: 0, northd_at };
+    let settling = plan.interval * STRIKES;
+    tokio::select! {
+        () = check(&central, plan, client, stop, memory) => {}
+        () = keep_northd(&central, active, settling) => {}
+    }
+}
+
+async fn check(
+    central: &Central,
     plan: Plan,
     mut client: Option<Client>,
     mut stop: StopSignal,
+    mut memory: Memory,
 ) {
-    let mut memory = Memory::default();
     while !is_stopping(&stop) {
         if client.is_none() {
             match self::client(None).await {
@@ -134,7 +149,7 @@ pub async fn run(
         }
         if let Some(client) = &client {
             let result = tokio::select! {
-                result = round(&central, &plan, client, &mut memory) => result,
+                result = round(central, &plan, client, &mut memory) => result,
                 () = stopped(&mut stop) => return,
             };
             match result {
@@ -167,8 +182,13 @@ async fn round(
         }
         memory.labelled = Some(leads);
     }
-    if leads.southbound {
+    // Alone, there is nobody to take the lock instead.
+    let replaceable = central.config.peers().next().is_some();
+    if leads.southbound && !leads.northd && replaceable {
         tend_northd(central, client, &plan.pod.namespace, memory).await?;
+    } else {
+        memory.northd_away = 0;
+        memory.northd_at.send_replace(Vec::new());
     }
     check_split(central, &serving, memory).await?;
     if plan.compaction == Compaction::EveryRound {
@@ -206,8 +226,8 @@ async fn label(client: &Client, pod: &PodName, leads: Leads) -> Result<(), Leade
     Ok(())
 }
 
-/// Frees the SB lock of northd when its holder is away: the server itself would wait for the
-/// inactivity probe, minutes with the default interval.
+/// Frees the SB lock of northd when its holder is away or hangs: the server itself would wait for
+/// the inactivity probe, minutes with the default interval.
 ///
 /// Upstream dials the NB raft port of the active northd's pod. That port is closed on a standalone
 /// server, which so lost its lock every 15 s; the SB client port is open in both modes.
@@ -223,9 +243,10 @@ async fn tend_northd(
     let slices = listed.map_err(|_| LeaderError::Slow)??;
     let port = central.config.southbound.client;
     let mut alive = false;
-    for ip in ready_addresses(&slices.items, central.config.local) {
-        let dial = TcpStream::connect(SocketAddr::new(ip, port));
-        alive |= tokio::time::timeout(DIAL_LIMIT, dial).await.is_ok_and(|stream| stream.is_ok());
+    let active = ready_addresses(&slices.items, central.config.local);
+    memory.northd_at.send_replace(active.clone());
+    for ip in active {
+        alive |= dial(SocketAddr::new(ip, port), DIAL_LIMIT).await == Answer::Taken;
     }
     memory.northd_away = if alive { 0 } else { memory.northd_away + 1 };
     if memory.northd_away < STRIKES {
@@ -233,16 +254,70 @@ async fn tend_northd(
     }
     memory.northd_away = 0;
     tracing::warn!("no northd is active, freeing its lock");
-    steal_lock(central).await?;
+    free_lock(central).await?;
     Ok(())
 }
 
-/// Takes the lock and drops it by closing the connection; the next northd in line gets it. The
-/// local socket needs neither brackets for IPv6 nor a guess about TLS (upstream BUGs).
-pub async fn steal_lock(central: &Central) -> Result<(), RpcError> {
-    let socket = central.paths.socket(Role::Southbound);
-    let mut rpc = Rpc::local(&socket, CONTROL_LIMIT).await?;
-    rpc.call("steal", json!(["ovn_northd"])).await.map(|_| ())
+/// How a host takes being dialled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Answer {
+    Taken,
+    /// The host lives, the program does not serve: it may be about to start again.
+    Refused,
+    Silence,
+}
+
+async fn dial(address: SocketAddr, limit: Duration) -> Answer {
+    match tokio::time::timeout(limit, TcpStream::connect(address)).await {
+        Ok(Ok(_)) => Answer::Taken,
+        Ok(Err(error)) if error.kind() == std::io::ErrorKind::ConnectionRefused => Answer::Refused,
+        Ok(Err(_)) | Err(_) => Answer::Silence,
+    }
+}
+
+/// While the active northd is another member's, and its lock ours to give: a host without power
+/// answers nothing at all, and after three silent dials (5 s at most) the lock is free. The rounds
+/// alone would leave it with a dead host for up to 24 s. The new holder is told by its label, which
+/// takes it a round or two (`settling`).
+pub async fn keep_northd(
+    central: &Central,
+    mut active: watch::Receiver<Vec<IpAddr>>,
+    settling: Duration,
+) {
+    let port = central.config.southbound.client;
+    let mut silent = 0;
+    loop {
+        if active.wait_for(|all| !all.is_empty()).await.is_err() {
+            return;
+        }
+        tokio::time::sleep(GLANCE).await;
+        let hosts = active.borrow().clone();
+        let mut lives = hosts.is_empty();
+        for ip in hosts {
+            lives |= dial(SocketAddr::new(ip, port), GLANCE_LIMIT).await != Answer::Silence;
+        }
+        silent = if lives { 0 } else { silent + 1 };
+        if silent < STRIKES {
+            continue;
+        }
+        silent = 0;
+        tracing::warn!("the host of the active northd is silent, freeing its lock");
+        if let Err(error) = free_lock(central).await {
+            tracing::warn!(%error, "northd's lock is not freed");
+        }
+        tokio::time::sleep(settling).await;
+    }
+}
+
+/// Makes the southbound server end all its sessions, that of the dead host among them; clients that
+/// live are back at once and resume where they were.
+///
+/// Upstream steals the lock. ovsdb-server keeps the one that it was stolen from first in line, and
+/// gives it back as soon as the thief is gone: a dead host kept it until the inactivity probe
+/// (minutes).
+pub async fn free_lock(central: &Central) -> Result<(), RpcError> {
+    let socket = central.paths.control(Role::Southbound);
+    rpc::control(&socket, "ovsdb-server/reconnect", &[], CONTROL_LIMIT).await.map(|_| ())
 }
 
 /// Ready endpoints of the family of our address.

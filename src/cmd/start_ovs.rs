@@ -38,7 +38,7 @@ Configuration by environment:
   TUNNEL_TYPE               geneve, vxlan or stt (geneve)
   HW_OFFLOAD                true: offload flows to the NIC
   ENABLE_SSL                true: TLS with /var/run/tls/{key,cert,cacert}
-  OVN_REMOTE_PROBE_INTERVAL probe of the SB database, ms (10000)
+  OVN_REMOTE_PROBE_INTERVAL probe of the SB database, ms (10000; of several 4000)
   OVN_REMOTE_OPENFLOW_INTERVAL  probe of ovs-vswitchd, s (180)
   OVN_OFCTRL_WAIT_BEFORE_CLEAR  how long a restarted ovn-controller leaves the rules of its
                             predecessor while it computes its own, ms (8000; 0: not at all)";

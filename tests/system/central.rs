@@ -3,7 +3,7 @@
 
 use std::{
     fs,
-    net::{IpAddr, TcpListener},
+    net::{IpAddr, SocketAddr, TcpListener, TcpStream},
     path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, Instant},
@@ -439,7 +439,7 @@ fn restore_a_standalone_file_on_the_first_node_makes_the_cluster() {
 }
 
 #[test]
-fn only_one_northd_is_active_and_a_stolen_lock_finds_a_holder() {
+fn only_one_northd_is_active_and_a_freed_lock_finds_a_holder() {
     let mut all = start_cluster("northd");
     let active = |all: &[Container]| {
         let leads = all.iter().map(|c| block_on(leader::observe(&c.central)));
@@ -447,9 +447,58 @@ fn only_one_northd_is_active_and_a_stolen_lock_finds_a_holder() {
     };
     eventually("one active northd", || active(&all) == 1);
     let leader = all.iter().find(|c| c.serving(Role::Southbound).is_some_and(|s| s.leader));
-    block_on(leader::steal_lock(&leader.unwrap().central)).unwrap();
+    block_on(leader::free_lock(&leader.unwrap().central)).unwrap();
     eventually("one active northd", || active(&all) == 1);
     let local: IpAddr = "127.0.0.1".parse().unwrap();
     assert_eq!(all[0].central.config.local, local);
+    all.iter_mut().for_each(Container::stop);
+}
+
+/// An address that answers nothing: its queue of connections is full.
+fn silent_host(ip: &str, port: u16) -> (TcpListener, Vec<TcpStream>) {
+    let address = SocketAddr::new(ip.parse().unwrap(), port);
+    let listen = async {
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        socket.bind(address).unwrap();
+        socket.listen(1).unwrap().into_std().unwrap()
+    };
+    let listener = block_on(listen);
+    let mut waiting = Vec::new();
+    while let Ok(stream) = TcpStream::connect_timeout(&address, Duration::from_millis(300)) {
+        waiting.push(stream);
+        assert!(waiting.len() < 100, "the queue takes them all");
+    }
+    (listener, waiting)
+}
+
+/// The lock of a northd whose host does not answer is freed without the inactivity probe of the
+/// server (3 minutes), that of one whose host only refuses (it starts again) is not.
+#[test]
+fn the_lock_of_a_silent_host_is_free_after_three_dials() {
+    let mut all = start_cluster("silence");
+    let active = || {
+        let leads = |c: &Container| block_on(leader::observe(&c.central));
+        all.iter().position(|c| leads(c).is_ok_and(|(leads, _)| leads.northd))
+    };
+    eventually("an active northd", || active().is_some());
+    let holder = active();
+    let serves = |c: &&Container| c.serving(Role::Southbound).is_some_and(|s| s.leader);
+    let central = &all.iter().find(serves).unwrap().central;
+    let keep = |ip: &str, seconds: u64| {
+        let (_tell, hosts) = watch::channel(vec![ip.parse::<IpAddr>().unwrap()]);
+        let keeping = leader::keep_northd(central, hosts, LIMIT);
+        block_on(async { tokio::time::timeout(Duration::from_secs(seconds), keeping).await })
+            .expect_err("it ends with its container only");
+    };
+    keep("127.0.0.77", 3);
+    assert_eq!(active(), holder, "a host that refuses lives");
+    // Its session stands and says nothing, as that of a host without power.
+    let pidfile = all[holder.unwrap()].central.paths.run.join("ovn-northd.pid");
+    let pid: i32 = fs::read_to_string(pidfile).unwrap().trim().parse().unwrap();
+    send_signal(pid, Signal::SIGSTOP).unwrap();
+    let _silent = silent_host("127.0.0.78", central.config.southbound.client);
+    keep("127.0.0.78", 8);
+    eventually("another northd is active", || active().is_some_and(|now| Some(now) != holder));
+    send_signal(pid, Signal::SIGCONT).unwrap();
     all.iter_mut().for_each(Container::stop);
 }
