@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeSet,
     process::ExitCode,
-    sync::{Arc, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
@@ -38,8 +38,9 @@ use crate::{
         figures::Figures,
         gateway_probe::probe_gateways,
         leader::{self, Leadership},
+        patience::Rivals,
         publish::Publisher,
-        reconcile::{self, Ended, Inputs, SharedProgress},
+        reconcile::{self, Ended, Inputs, Progress, SharedProgress},
         records::{self, Seed},
     },
     ovn::FEATURES,
@@ -74,6 +75,8 @@ pub const START: Applet = Applet {
 
 /// How long the API server may be away at start.
 const START_RETRY: Duration = Duration::from_secs(3);
+/// Longer than another candidate takes to try for the lease (6 to 13 s).
+const STAND_BACK: Duration = Duration::from_secs(15);
 
 fn run(matches: &ArgMatches) -> anyhow::Result<ExitCode> {
     let options = ControllerOptions::parse(matches, &Environment::current())?;
@@ -89,25 +92,45 @@ async fn serve(options: ControllerOptions) -> anyhow::Result<ExitCode> {
     let client = Client::try_from(config.clone()).context("make a Kubernetes client")?;
     let progress = SharedProgress::default();
     controller_metrics::register(&progress).context("register metrics")?;
-    let election = elect(&options, config)?;
-    let mut state = election.watch();
-    let _serving =
-        telemetry::serve(&options.serving, probes(&progress, &state), Some(client.clone())).await?;
-    let mut watched = state.clone();
-    let outcome = tokio::select! {
-        signal = runtime::shutdown() => {
-            signal?;
-            Ok(())
+    let figures = Figures::register(telemetry::metrics::registry()).context("register metrics")?;
+    let mut election = elect(&options, config.clone())?;
+    let standing = Arc::new(Mutex::new(election.watch()));
+    let probes = probes(&progress, &standing);
+    let _serving = telemetry::serve(&options.serving, probes, Some(client.clone())).await?;
+    let shutdown = runtime::shutdown();
+    tokio::pin!(shutdown);
+    loop {
+        let (mut state, mut watched) = (election.watch(), election.watch());
+        *standing.lock().unwrap_or_else(PoisonError::into_inner) = election.watch();
+        let shared = (Arc::clone(&progress), figures.clone());
+        let outcome = tokio::select! {
+            signal = &mut shutdown => signal.map(|()| End::Asked)?,
+            lost = lost_leadership(&mut watched) => End::Fatal(lost),
+            end = lead_when_elected(&options, client.clone(), &mut state, shared) => end,
+        };
+        election.resign().await;
+        match outcome {
+            End::Asked => return Ok(ExitCode::SUCCESS),
+            // The process ends, as upstream's does: a fresh start is the safest way back.
+            End::Fatal(reason) => anyhow::bail!("{reason}"),
+            End::StandBack(reason) => tracing::warn!("{reason}; standing back"),
         }
-        lost = lost_leadership(&mut watched) => Err(lost),
-        ended = lead_when_elected(&options, client, &mut state, progress) => Err(ended),
-    };
-    election.resign().await;
-    match outcome {
-        Ok(()) => Ok(ExitCode::SUCCESS),
-        // The process ends, as upstream's does: a fresh start is the safest way back.
-        Err(reason) => anyhow::bail!("{reason}"),
+        *progress.lock().unwrap_or_else(PoisonError::into_inner) = Progress::default();
+        tokio::select! {
+            signal = &mut shutdown => return signal.map(|()| ExitCode::SUCCESS),
+            () = tokio::time::sleep(STAND_BACK) => {}
+        }
+        election = elect(&options, config.clone())?;
     }
+}
+
+/// Why a turn as candidate and leader ended.
+enum End {
+    Asked,
+    Fatal(String),
+    /// Others are to try. The process stays: with all databases away for minutes, the kubelet would
+    /// start a process that ends every 30 s later and later.
+    StandBack(String),
 }
 
 fn elect(options: &ControllerOptions, config: Config) -> anyhow::Result<leader::Election> {
@@ -127,24 +150,26 @@ async fn lead_when_elected(
     options: &ControllerOptions,
     client: Client,
     state: &mut watch::Receiver<Leadership>,
-    progress: SharedProgress,
-) -> String {
+    shared: (SharedProgress, Figures),
+) -> End {
     let elected = state.wait_for(|s| matches!(s, Leadership::Leading { .. })).await.is_ok();
     if !elected {
-        return "the leader election ended".to_owned();
+        return End::Fatal("the leader election ended".to_owned());
     }
     tracing::info!(identity = options.identity, "leading");
-    match lead(options, client, progress).await {
-        Ok(ended) => ended.to_string(),
-        Err(error) => format!("{error:#}"),
+    match lead(options, client, shared).await {
+        Ok(ended @ Ended::CutOff(_)) => End::StandBack(ended.to_string()),
+        Ok(ended) => End::Fatal(ended.to_string()),
+        Err(error) => End::Fatal(format!("{error:#}")),
     }
 }
 
 async fn lead(
     options: &ControllerOptions,
     client: Client,
-    progress: SharedProgress,
+    shared: (SharedProgress, Figures),
 ) -> anyhow::Result<Ended> {
+    let (progress, figures) = shared;
     let settings = &options.settings;
     let (default, join) = (seed(&options.default_subnet), seed(&options.join_subnet));
     while let Err(error) = records::ensure_defaults(&client, settings, &default, &join).await {
@@ -188,8 +213,11 @@ async fn lead(
         nodes,
         gateways,
         silent,
-        // The process ends with its leadership, so this happens once.
-        figures: Figures::register(telemetry::metrics::registry()).context("register metrics")?,
+        figures,
+        rivals: match options.databases.northbound.len() {
+            0 | 1 => Rivals::None,
+            _ => Rivals::Some,
+        },
     };
     Ok(reconcile::reconcile(FEATURES, inputs).await)
 }
@@ -323,13 +351,17 @@ async fn watch_admin_policies(watches: &mut Watches, client: &Client) -> Vec<Kin
     present
 }
 
+/// The state of the election that this process takes part in now.
+type Standing = Arc<Mutex<watch::Receiver<Leadership>>>;
+
 /// Live while the process runs; ready as a standby, and as a leader once everything known was
 /// applied (and not stuck since).
-fn probes(progress: &SharedProgress, state: &watch::Receiver<Leadership>) -> telemetry::Probes {
-    let (progress, state) = (Arc::clone(progress), state.clone());
+fn probes(progress: &SharedProgress, standing: &Standing) -> telemetry::Probes {
+    let (progress, standing) = (Arc::clone(progress), Arc::clone(standing));
     telemetry::Probes {
         live: Arc::new(|| Ok(())),
         ready: Arc::new(move || {
+            let state = standing.lock().unwrap_or_else(PoisonError::into_inner);
             if !matches!(*state.borrow(), Leadership::Leading { .. }) {
                 return Ok(());
             }

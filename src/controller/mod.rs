@@ -7,6 +7,7 @@ pub mod gateway;
 pub mod gateway_probe;
 pub mod leader;
 pub mod ledger;
+pub mod patience;
 pub mod publish;
 pub mod reconcile;
 pub mod records;

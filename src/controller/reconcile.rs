@@ -31,6 +31,7 @@ use super::{
     gateway,
     gateway_probe::{self, Targets},
     ledger::{Action, Claimant, Ledger},
+    patience::{Patience, Rivals, STUCK, State, Verdict},
     publish::Publisher,
     records::{Existence, RecordError, apply_action},
 };
@@ -39,8 +40,6 @@ use hold_back::HeldBack;
 
 /// API writes of IP CRs under way at a time: beyond this the API server only queues.
 const WRITES: usize = 64;
-/// Leadership is given up when nothing could be committed for this long although something waits.
-const STUCK: Duration = Duration::from_secs(30);
 const ORACLE: Duration = Duration::from_secs(600);
 /// Metrics of subnets are renewed this often, as a usual scrape comes.
 const FIGURES: Duration = Duration::from_secs(10);
@@ -53,6 +52,8 @@ pub enum Ended {
     Deposed,
     #[error("nothing could be committed for {0:?}")]
     Stuck(Duration),
+    #[error("no northbound database could be reached for {0:?}, and others may reach one")]
+    CutOff(Duration),
     #[error("the {0} channel closed")]
     Closed(&'static str),
 }
@@ -97,6 +98,7 @@ pub struct Inputs {
     pub gateways: watch::Sender<Targets>,
     pub silent: watch::Receiver<BTreeSet<Text>>,
     pub figures: Figures,
+    pub rivals: Rivals,
 }
 
 enum Done {
@@ -125,7 +127,7 @@ pub struct Reconciler {
     retries: BTreeMap<Instant, Vec<Claimant>>,
     /// Pods that had no node at the last tick.
     unplaced: Vec<Text>,
-    waiting_since: Option<Instant>,
+    patience: Patience,
     was_settled: bool,
     last_oracle: Instant,
     oracle_differences: u64,
@@ -159,7 +161,7 @@ pub async fn reconcile(features: &'static [Feature], inputs: Inputs) -> Ended {
         to_publish: BTreeSet::new(),
         retries: BTreeMap::new(),
         unplaced: Vec::new(),
-        waiting_since: None,
+        patience: Patience::new(inputs.rivals),
         was_settled: false,
         last_oracle: Instant::now(),
         oracle_differences: 0,
@@ -423,7 +425,7 @@ impl Reconciler {
                 }
                 match self.commit.finished(result, Instant::now()) {
                     Finished::Deposed => return Err(Ended::Deposed),
-                    Finished::Committed => self.waiting_since = None,
+                    Finished::Committed => self.patience.committed(),
                     Finished::Again if refused => self.ovsdb.resynchronize(),
                     Finished::Again => {}
                 }
@@ -502,20 +504,19 @@ impl Reconciler {
                  --accept-plan to carry it out"
             );
         }
-        let idle = self.commit.settled() || !self.in_sync();
-        if idle || self.commit.held_back().is_some() {
-            self.waiting_since = None;
+        match self.patience.observe(self.outlook(), now) {
+            Verdict::GoOn => Ok(()),
+            Verdict::Stuck => Err(Ended::Stuck(STUCK)),
+            Verdict::StandBack => Err(Ended::CutOff(STUCK)),
         }
-        match self.waiting_since {
-            Some(since) if now.duration_since(since) > STUCK && !self.commit.is_waiting_only() => {
-                Err(Ended::Stuck(STUCK))
-            }
-            None if !idle => {
-                self.waiting_since = Some(now);
-                Ok(())
-            }
-            _ => Ok(()),
+    }
+
+    fn outlook(&self) -> State {
+        if !self.commit.synced() {
+            return State::CutOff;
         }
+        let waits = self.commit.is_waiting_only() || self.commit.held_back().is_some();
+        if waits || !self.unsynced.is_empty() { State::Content } else { State::Behind }
     }
 
     fn tell_nodes(&self) {

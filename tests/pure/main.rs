@@ -29,6 +29,7 @@ mod net;
 mod ovsdb_frame;
 mod ovsdb_json;
 mod ovsdb_replica;
+mod patience;
 mod pinger;
 mod plan;
 mod policy_window;
