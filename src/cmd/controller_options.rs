@@ -19,6 +19,7 @@ const LATER_VLAN: Support = Support::Later("an underlay default network");
 /// Only means something together with a flag that is refused.
 const VLAN_DETAIL: Support = Support::Ignored("it describes an underlay default network");
 const PATCHED_OVN: Support = Support::Ignored("it steers patched OVN; stock OVN behaves right");
+const OWN_DELAYS: Support = Support::Ignored("what failed is retried with growing delays");
 const NO_GC: Support = Support::Ignored("what is not desired is removed at once, and every 10 min");
 
 /// Every flag of kube-ovn-controller but those of klog.
@@ -27,10 +28,11 @@ pub const FLAGS: &[Flag] = &[
     Flag::text("ovn-sb-addr", "", "southbound endpoints"),
     Flag::number("ovn-timeout", "60", 86_400, "seconds that a transaction may take"),
     Flag::number("ovsdb-con-timeout", "3", 86_400, "seconds that a connect may take"),
-    Flag::number("ovsdb-con-maxretry", "60", 1_000_000, "connect attempts at start, 2 s apart"),
+    Flag::number("ovsdb-con-maxretry", "60", 1_000_000, "")
+        .support(Support::Ignored("the databases are tried until they answer")),
     Flag::number("ovsdb-inactivity-timeout", "10", 86_400, "seconds between probes; 0 = off"),
-    Flag::number("cust-crd-retry-min-delay", "1", 86_400, "first retry delay in seconds"),
-    Flag::number("cust-crd-retry-max-delay", "20", 86_400, "longest retry delay in seconds"),
+    Flag::number("cust-crd-retry-min-delay", "1", 86_400, "").support(OWN_DELAYS),
+    Flag::number("cust-crd-retry-max-delay", "20", 86_400, "").support(OWN_DELAYS),
     Flag::text("default-ls", "ovn-default", "name of the default subnet"),
     Flag::text("default-cidr", "10.16.0.0/16", "prefixes of the default subnet, v4,v6"),
     Flag::text("default-gateway", "", "gateways of the default subnet; empty = first addresses"),
@@ -85,7 +87,8 @@ pub const FLAGS: &[Flag] = &[
     Flag::switch("enable-ovn-lb-prefer-local", "false", "policy Local falls back to other nodes"),
     Flag::switch("enable-anp", "false", "AdminNetworkPolicy and BaselineAdminNetworkPolicy"),
     Flag::switch("enable-ovn-ipsec", "false", "").support(Support::Later("IPsec")),
-    Flag::switch("enable-live-migration-optimize", "true", "fast live migration of VMs"),
+    Flag::switch("enable-live-migration-optimize", "true", "")
+        .support(Support::Ignored("ports of migrating machines follow the pod that runs")),
     Flag::text("external-gateway-config-ns", "kube-system", "namespace of ovn-external-gw-config"),
     Flag::text("external-gateway-switch", "external", "switch of the external network"),
     Flag::text("external-gateway-net", "external", "its name in bridge mappings"),
@@ -96,7 +99,7 @@ pub const FLAGS: &[Flag] = &[
     Flag::number("bfd-min-tx", "100", 1_000_000, "").support(Support::Later("BFD")),
     Flag::number("bfd-min-rx", "100", 1_000_000, "").support(Support::Later("BFD")),
     Flag::number("detect-mult", "3", 255, "").support(Support::Later("BFD")),
-    Flag::text("image", "", "image of generated Deployments"),
+    Flag::text("image", "", "").support(Support::Ignored("no Deployments are generated")),
     Flag::switch("accept-plan", "false", "carry out one plan that deletes unusually much"),
 ];
 
@@ -120,7 +123,6 @@ pub struct Databases {
     pub southbound: Vec<String>,
     pub transaction_timeout: Duration,
     pub connect_timeout: Duration,
-    pub connect_attempts: u32,
     pub inactivity_probe: Option<Duration>,
 }
 
@@ -139,8 +141,6 @@ pub struct ControllerOptions {
     pub default_subnet: SubnetSeed,
     pub join_subnet: SubnetSeed,
     pub settings: Settings,
-    /// Shortest and longest delay of retries that a peer has to resolve.
-    pub retry_delay: (Duration, Duration),
     pub oversized_plan: OversizedPlan,
     pub serving: Serving,
     pub log: LogOptions,
@@ -183,10 +183,6 @@ impl ControllerOptions {
             default_subnet,
             join_subnet,
             settings,
-            retry_delay: (
-                seconds(&given, "cust-crd-retry-min-delay"),
-                seconds(&given, "cust-crd-retry-max-delay"),
-            ),
             oversized_plan: match given.is_on("accept-plan") {
                 true => OversizedPlan::AcceptOnce,
                 false => OversizedPlan::Wait,
@@ -320,7 +316,6 @@ fn databases(given: &Given<'_>, env: &Environment) -> Result<Databases, Usage> {
         southbound: endpoints(given, env, Database::Southbound)?,
         transaction_timeout: seconds(given, "ovn-timeout"),
         connect_timeout,
-        connect_attempts: given.small("ovsdb-con-maxretry"),
         inactivity_probe: (!probe.is_zero()).then_some(probe),
     })
 }
