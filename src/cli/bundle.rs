@@ -65,7 +65,7 @@ async fn run(session: &Session<'_>, matches: &ArgMatches) -> anyhow::Result<u8> 
         }
     };
     note("objects and the northbound database", objects(session, &cluster).await);
-    note("the state of the components", status::observe(&cluster).await.map(|_| ()));
+    note("the state of the components", status::observe(session, &cluster).await.map(|_| ()));
     for path in MORE {
         note(path, cluster.list(path, "").await.map(|_| ()));
     }

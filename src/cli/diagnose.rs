@@ -1,5 +1,7 @@
 //! `diagnose`: everything that must be there, and whether packets get through.
 
+use std::time::Duration;
+
 use anyhow::{Context, bail};
 use clap::{Arg, ArgMatches, Command};
 use serde_json::{Value, json};
@@ -101,7 +103,7 @@ async fn diagnose(session: &Session<'_>, cluster: &Cluster, scope: &Scope) -> an
     resources(cluster).await?;
     databases(cluster).await?;
     let mut findings = proxies(cluster).await?;
-    let status = status::observe(cluster).await?;
+    let status = status::observe(session, cluster).await?;
     for component in &status.components {
         let good = component.ready >= component.wanted;
         let mark = if good { "ready" } else { "NOT ready" };
@@ -285,6 +287,14 @@ async fn ping(cluster: &Cluster, at: &Place, arguments: &[String]) -> anyhow::Re
 }
 
 const NODE_PORT: &str = "test-node-port";
+const NODE_PORT_PATIENCE: Duration = Duration::from_secs(10);
+
+async fn served(cluster: &Cluster, at: &Place, target: &str) {
+    let command = ["/kube-ovn/kubectl-ko", "probe", target];
+    while !cluster.ask(at, &command).await.is_ok_and(|ended| ended.code == 0) {
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+}
 
 /// A Service that answers on every node, as targets `tcp-<node>-<port>`.
 async fn node_ports(cluster: &Cluster) -> anyhow::Result<String> {
@@ -298,6 +308,17 @@ async fn node_ports(cluster: &Cluster) -> anyhow::Result<String> {
     cluster.delete(&format!("{path}/{NODE_PORT}")).await?;
     let made = cluster.create(&path, &service).await?;
     let port = made["spec"]["ports"][0]["nodePort"].as_u64().context("no node port")?;
+    // Programs on the nodes take a second or two to hear of it; probed before, it looks broken.
+    let agents = cluster.places("kube-ovn-cni", "cni-server").await?;
+    for at in &agents {
+        let node = cluster.get(&format!("/api/v1/nodes/{}", at.node)).await?.unwrap_or_default();
+        let mut own = each(&node["status"]["addresses"]).filter(|a| a["type"] == "InternalIP");
+        let Some(ip) = own.next() else { continue };
+        let target = format!("tcp-{}-{port}", text(&ip["address"]));
+        let served = served(cluster, at, &target);
+        // The pingers say what does not answer.
+        let _ = tokio::time::timeout(NODE_PORT_PATIENCE, served).await;
+    }
     let nodes = cluster.list("/api/v1/nodes", "").await?;
     let addresses = nodes.iter().flat_map(|node| each(&node["status"]["addresses"]));
     let internal = addresses.filter(|a| a["type"] == "InternalIP");

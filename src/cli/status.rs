@@ -12,7 +12,11 @@ use super::{
     output::{Paint, Tone, count, emit, table},
     output_arg,
 };
-use crate::api::names::{LEASE, annotation, label};
+use crate::{
+    api::names::{LEASE, annotation, label},
+    ovn::FEATURES,
+    plan::Engine,
+};
 
 pub const TOOL: Tool = Tool {
     name: "status",
@@ -83,6 +87,8 @@ pub struct Status {
 pub struct Node {
     pub name: String,
     pub ready: bool,
+    /// What its agent found wrong with its switch, its tunnels or its way to the others.
+    pub trouble: Vec<String>,
     /// Its address on the join subnet.
     pub address: String,
     pub chassis: String,
@@ -93,7 +99,7 @@ async fn run(session: &Session<'_>, matches: &ArgMatches) -> anyhow::Result<u8> 
     let patience = matches.get_one::<u64>("wait").copied();
     let end = patience.map(|s| tokio::time::Instant::now() + Duration::from_secs(s));
     let status = loop {
-        let observed = observe(&cluster).await;
+        let observed = observe(session, &cluster).await;
         let over = end.is_none_or(|end| tokio::time::Instant::now() >= end);
         match observed {
             Ok(status) if status.healthy || over => break status,
@@ -111,7 +117,7 @@ const DAEMONS: &[&str] = &["ovs-ovn", "kube-ovn-cni", "kube-ovn-pinger", "kube-o
 const REQUIRED: &[&str] = &["ovn-central", "kube-ovn-controller", "ovs-ovn", "kube-ovn-cni"];
 
 /// Asks for everything.
-pub async fn observe(cluster: &Cluster) -> anyhow::Result<Status> {
+pub async fn observe(session: &Session<'_>, cluster: &Cluster) -> anyhow::Result<Status> {
     let mut components = Vec::new();
     let mut findings = Vec::new();
     let workloads: Vec<(String, &str)> = [("deployments", DEPLOYMENTS), ("daemonsets", DAEMONS)]
@@ -129,8 +135,11 @@ pub async fn observe(cluster: &Cluster) -> anyhow::Result<Status> {
     let controller = controller(cluster).await?;
     let nodes = cluster.list("/api/v1/nodes", "").await?;
     let nodes: Vec<Node> = nodes.iter().map(node).collect();
-    let problems = problems(cluster).await?;
+    let mut problems = problems(cluster).await?;
     findings.extend(judged(&components, &leaders, &controller, &nodes));
+    if findings.is_empty() && problems.is_empty() {
+        problems = recomputed(session, cluster).await?;
+    }
     findings.extend(problems.keys().map(|object| format!("{object} has a problem")));
     let healthy = findings.is_empty();
     Ok(Status { healthy, components, leaders, controller, nodes, problems, findings })
@@ -207,23 +216,67 @@ pub fn parse_metrics(page: &str) -> BTreeMap<String, f64> {
 
 fn node(object: &Value) -> Node {
     let annotations = &object["metadata"]["annotations"];
-    let mut conditions = each(&object["status"]["conditions"]);
+    let is = |kind: &str, status: &str| {
+        let mut conditions = each(&object["status"]["conditions"]);
+        conditions.find(|c| c["type"] == kind && c["status"] == status)
+    };
+    let trouble = [("OpenvSwitchDatapath", "False"), ("NetworkUnavailable", "True")];
+    let trouble = trouble.iter().filter_map(|(kind, status)| is(kind, status));
     Node {
         name: name(object).to_owned(),
-        ready: conditions.any(|c| c["type"] == "Ready" && c["status"] == "True"),
+        ready: is("Ready", "True").is_some(),
+        trouble: trouble.map(|c| text(&c["message"]).to_owned()).collect(),
         address: text(&annotations[annotation::IP_ADDRESS]).to_owned(),
         chassis: text(&annotations[annotation::CHASSIS]).to_owned(),
     }
 }
 
+/// Lists of objects whose conditions tell what is wrong with them.
+const CONDITIONED: &[&str] = &[
+    "/apis/kubeovn.io/v1/vpcs",
+    "/apis/kubeovn.io/v1/subnets",
+    "/apis/kubeovn.io/v1/ippools",
+    "/apis/kubeovn.io/v1/security-groups",
+    "/apis/kubeovn.io/v1/provider-networks",
+    "/apis/kubeovn.io/v1/vpc-egress-gateways",
+    "/apis/policy.networking.k8s.io/v1alpha1/adminnetworkpolicies",
+    "/apis/policy.networking.k8s.io/v1alpha1/baselineadminnetworkpolicies",
+];
+
+/// What the controller's own engine says of all objects, those without conditions as well. Asked
+/// last, when all else is well: it needs every list.
+async fn recomputed(
+    session: &Session<'_>,
+    cluster: &Cluster,
+) -> anyhow::Result<BTreeMap<String, Vec<String>>> {
+    let world = super::desired::world(cluster, session.engine).await?;
+    let mut all: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for ((kind, key), why) in &world.refused {
+        let lines = all.entry(format!("{} {key}", kind.name())).or_default();
+        lines.extend(why.iter().map(|invalid| format!("{}: {}", invalid.reason, invalid.message)));
+    }
+    for problem in Engine::from_store(FEATURES, &world.store).problems() {
+        let lines = all.entry(format!("{} {}", problem.kind.name(), problem.key)).or_default();
+        let line = format!("{}: {}", problem.reason, problem.message);
+        if !lines.contains(&line) {
+            lines.push(line);
+        }
+    }
+    Ok(all)
+}
+
 /// Conditions of our objects that say what is wrong, and fresh Warning Events of our programs.
 async fn problems(cluster: &Cluster) -> anyhow::Result<BTreeMap<String, Vec<String>>> {
     let mut all: BTreeMap<String, Vec<String>> = BTreeMap::new();
-    for kind in ["vpcs", "subnets", "ippools", "provider-networks", "vpc-egress-gateways"] {
-        for object in cluster.list(&format!("/apis/kubeovn.io/v1/{kind}"), "").await? {
+    for path in CONDITIONED {
+        let kind = path.rsplit('/').next().unwrap_or_default();
+        let kind = kind
+            .strip_suffix("ies")
+            .map_or_else(|| kind.trim_end_matches('s').to_owned(), |policy| format!("{policy}y"));
+        for object in cluster.list(path, "").await? {
             let lines = bad_conditions(&object);
             if !lines.is_empty() {
-                all.insert(format!("{} {}", kind.trim_end_matches('s'), name(&object)), lines);
+                all.insert(format!("{kind} {}", name(&object)), lines);
             }
         }
     }
@@ -306,6 +359,8 @@ fn judged(
         findings.push(format!("a recomputation corrected {}", count(wrong as usize, "owner")));
     }
     for node in nodes {
+        let trouble = node.trouble.iter().map(|what| format!("node {}: {what}", node.name));
+        findings.extend(trouble);
         if !node.ready {
             findings.push(format!("node {} is not ready", node.name));
         } else if node.address.is_empty() || node.chassis.is_empty() {
@@ -382,6 +437,7 @@ mod tests {
         let node = Node {
             name: "n".into(),
             ready: true,
+            trouble: Vec::new(),
             address: "100.64.0.2".into(),
             chassis: "x".into(),
         };
@@ -400,6 +456,22 @@ mod tests {
         nodes[0].chassis.clear();
         let findings = judged(&components, &leaders, &controller, &nodes);
         assert_eq!(findings.len(), 6, "{findings:?}");
+    }
+
+    #[test]
+    fn nodes_whose_tunnels_cannot_work_are_named() {
+        let conditions = json!([
+            {"type": "Ready", "status": "True"},
+            {"type": "OpenvSwitchDatapath", "status": "False", "reason": "DatapathFailed",
+             "message": "netdev, tunnels do not work: no NIC"},
+            {"type": "NetworkUnavailable", "status": "False", "message": "succeeded"}]);
+        let broken =
+            node(&json!({"metadata": {"name": "n9"}, "status": {"conditions": conditions}}));
+        assert_eq!(broken.trouble, ["netdev, tunnels do not work: no NIC"]);
+        let (components, leaders, controller, mut nodes) = good();
+        nodes[0].trouble = broken.trouble;
+        let findings = judged(&components, &leaders, &controller, &nodes);
+        assert_eq!(findings, ["node n: netdev, tunnels do not work: no NIC"]);
     }
 
     #[test]

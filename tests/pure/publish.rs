@@ -178,6 +178,28 @@ fn no_ready_gateway_is_a_state_and_not_an_error() {
     assert_eq!(shown(&list)[2].1, "Unknown");
 }
 
+/// Upstream's Vpc and SecurityGroup have only Events, which are gone after an hour.
+#[test]
+fn problems_of_vpcs_and_groups_stay_in_their_conditions() {
+    for (kind, reason) in
+        [(Kind::Vpc, "ReconcileVpcSuccess"), (Kind::SecurityGroup, "ReconcileSecurityGroupSuccess")]
+    {
+        let publish = |problems: &[Problem], old: &Value| {
+            let list = conditions(kind, problems, reason, old, now());
+            let told = |c: &Value| {
+                let field = |name: &str| c[name].as_str().unwrap_or_default().to_owned();
+                format!("{}={} {}", field("type"), field("status"), field("reason"))
+            };
+            let all: Vec<String> = list.as_array().unwrap().iter().map(told).collect();
+            (list, all.join(", "))
+        };
+        let (list, text) = publish(&[problem("Broken", "field: remedy")], &Value::Null);
+        assert_eq!(text, "Ready=False Broken, Error=True Broken");
+        let (_, text) = publish(&[], &list);
+        assert_eq!(text, format!("Ready=True {reason}, Error=False {reason}"));
+    }
+}
+
 #[test]
 fn unchanged_conditions_keep_their_times_and_write_nothing() {
     let old = conditions(Kind::Subnet, &[], "ResetLogicalSwitchAclSuccess", &Value::Null, now());

@@ -70,7 +70,7 @@ impl Rig {
         config.default_retry = false;
         let publisher = Publisher::new(Client::try_from(config).unwrap(), "kube-ovn-controller");
         let mut rig = Rig { log, publisher, seen: SeenMap::default() };
-        for (kind, key) in [(Kind::Pod, "ns/p"), (Kind::Vpc, "v"), (Kind::Subnet, "s")] {
+        for (kind, key) in [(Kind::Pod, "ns/p"), (Kind::Ip, "v"), (Kind::Subnet, "s")] {
             rig.see(
                 kind,
                 key,
@@ -141,10 +141,10 @@ async fn a_successor_of_the_same_name_is_left_alone() {
 async fn a_conflict_is_decided_anew_on_what_is_there() {
     let mut rig = Rig::new(&[409]).await;
     let presence = Presence::Present;
-    let wanted = Wanted::Finalizer { kind: Kind::Vpc, key: "v".into(), presence };
-    rig.publisher.reconcile(&owner(Kind::Vpc, "v"), vec![wanted], vec![]);
+    let wanted = Wanted::Finalizer { kind: Kind::Ip, key: "v".into(), presence };
+    rig.publisher.reconcile(&owner(Kind::Ip, "v"), vec![wanted], vec![]);
     let requests = rig.settle().await;
-    let path = "/apis/kubeovn.io/v1/vpcs/v";
+    let path = "/apis/kubeovn.io/v1/ips/v";
     assert_eq!(
         paths(&requests),
         [format!("PATCH {path}"), format!("GET {path}"), format!("PATCH {path}")]

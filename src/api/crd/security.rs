@@ -65,6 +65,10 @@ record! {
             /// The egress rules are applied.
             egress_last_sync_success: bool = "egressLastSyncSuccess";
         }
+        nonempty {
+            /// Conditions of the group.
+            conditions: Vec<Condition> = "conditions";
+        }
     }
 
     /// `spec` of a [`QosPolicy`].

@@ -1,5 +1,6 @@
-//! Conditions of Subnets and IPPools from problems. Types and reasons are upstream's; unlike
-//! upstream's, an Error that is over becomes False.
+//! Conditions from problems. Types and reasons are upstream's; unlike upstream's, an Error that is
+//! over becomes False, and a Vpc and a SecurityGroup have them too: an Event is gone after an hour,
+//! what it complained of is not. (IPs have none: that would be one more write for each pod.)
 
 use k8s_openapi::jiff::Timestamp;
 use serde_json::{Value, json};
@@ -15,6 +16,8 @@ pub fn judgement(kind: Kind) -> Judgement {
     match kind {
         Kind::Subnet
         | Kind::IpPool
+        | Kind::Vpc
+        | Kind::SecurityGroup
         | Kind::AdminNetworkPolicy
         | Kind::BaselineAdminNetworkPolicy => Judgement::Conditions,
         _ => Judgement::None,
@@ -25,6 +28,8 @@ pub fn judgement(kind: Kind) -> Judgement {
 pub fn success_reason(kind: Kind, spec: &Value) -> &'static str {
     match kind {
         Kind::IpPool => return "UpdateIPAMSucceeded",
+        Kind::Vpc => return "ReconcileVpcSuccess",
+        Kind::SecurityGroup => return "ReconcileSecurityGroupSuccess",
         Kind::AdminNetworkPolicy | Kind::BaselineAdminNetworkPolicy => return "Enforced",
         _ => {}
     }
