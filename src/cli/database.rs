@@ -172,6 +172,16 @@ async fn status(session: Session<'_>, cluster: &Cluster, database: Database) -> 
 async fn kick(cluster: &Cluster, database: Database, server: &str) -> anyhow::Result<u8> {
     let at = cluster.leader(database).await?;
     let socket = database.control_socket();
+    let ended = cluster.ask(&at, &appctl(database, &socket, "cluster/status")).await?;
+    let membership = parse_membership(&String::from_utf8_lossy(&ended.stdout), "");
+    if membership.servers.len() <= 1 {
+        bail!(
+            "{} has one member only, and kicking it would leave nothing; 'kubectl ko {} status' \
+             lists members",
+            database.schema(),
+            database.short()
+        );
+    }
     let command = appctl(database, &socket, "cluster/kick");
     print!("{}", cluster.text(&at, &[&command[..], &[server]].concat()).await?);
     Ok(0)

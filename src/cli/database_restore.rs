@@ -217,6 +217,32 @@ pub async fn restart(cluster: &Cluster, workload: &str) -> anyhow::Result<()> {
     cluster.patch(&cluster.workload(workload), &change).await
 }
 
+/// Asks twice a second how much is left until nothing is. There is no limit for the whole: a
+/// thousand nodes take their time. There is one for the next step.
+pub async fn progress<F, R>(what: &str, mut left: F) -> anyhow::Result<()>
+where
+    F: FnMut() -> R,
+    R: Future<Output = anyhow::Result<usize>>,
+{
+    let (mut least, mut end) = (usize::MAX, tokio::time::Instant::now() + PATIENCE);
+    loop {
+        // A moment without the API server (the network restarts) is no step back.
+        let last = match left().await {
+            Ok(0) => return Ok(()),
+            Ok(now) if now < least => {
+                (least, end) = (now, tokio::time::Instant::now() + PATIENCE);
+                String::new()
+            }
+            Ok(now) => format!(": {now} left"),
+            Err(error) => format!(": {error:#}"),
+        };
+        if tokio::time::Instant::now() >= end {
+            bail!("waited {} s for the next step until {what}{last}", PATIENCE.as_secs());
+        }
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+}
+
 /// Asks twice a second until it is so.
 pub async fn wait<F, R>(what: &str, mut is_so: F) -> anyhow::Result<()>
 where

@@ -27,17 +27,29 @@ use crate::{
 pub const TOOL: Tool = Tool {
     name: "explain",
     aliases: &[],
-    about: "Say which object and which feature made a northbound row",
+    about: "Say which object and which feature made a row, or which policy decides over a packet",
     example: "explain default/client\nexplain client.default\nexplain 5e4b9b3a\n\
-              explain ovn-default -o json",
+              explain ovn-default -o json\n\
+              explain --from default/client --to shop/web --port tcp/80",
     arguments: Arguments::Own,
     command: |command: Command| {
-        command.arg(output_arg()).arg(bundle_arg()).arg(
-            Arg::new("row")
-                .required(true)
-                .value_name("ROW|POD|PORT")
-                .help("NAMESPACE/POD, the name of a port or another row, or (part of) a UUID"),
-        )
+        let question = |name: &'static str, value: &'static str, help: &'static str| {
+            Arg::new(name).long(name).value_name(value).help(help)
+        };
+        let side = "[NAMESPACE/]POD|node//NODE";
+        command
+            .arg(output_arg())
+            .arg(bundle_arg())
+            .arg(
+                Arg::new("row")
+                    .required_unless_present("from")
+                    .conflicts_with("from")
+                    .value_name("ROW|POD|PORT")
+                    .help("NAMESPACE/POD, the name of a port or another row, or (part of) a UUID"),
+            )
+            .arg(question("from", side, "Who sends the packet").requires("to").requires("port"))
+            .arg(question("to", "POD|NODE|IP", "Whom it is for").requires("from"))
+            .arg(question("port", "tcp/PORT|udp/PORT|icmp", "What it is").requires("from"))
     },
     run: |session, matches| Box::pin(run(session, matches)),
 };
@@ -60,6 +72,10 @@ struct Explained {
 }
 
 async fn run(session: &Session<'_>, matches: &ArgMatches) -> anyhow::Result<u8> {
+    if matches.contains_id("from") {
+        let words = ["from", "to", "port"].map(|name| argument(matches, name));
+        return super::explain_policy::run(session, words).await;
+    }
     let wish = argument(matches, "row");
     let cluster = session.cluster().await?;
     let replica = whole(&cluster).await?;
@@ -153,7 +169,7 @@ fn explained(engine: &Engine, replica: &Replica, row: &Row) -> Explained {
     }
 }
 
-fn owner(owner: &Owner) -> String {
+pub fn owner(owner: &Owner) -> String {
     let key = if owner.key.is_empty() { "(flags of the controller)" } else { &owner.key };
     format!("feature {} for {} {key}", owner.feature, owner.kind.name())
 }

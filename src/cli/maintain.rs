@@ -6,8 +6,8 @@ use serde_json::Value;
 
 use super::{
     Arguments, Session, Tool,
-    cluster::{Cluster, name},
-    database_restore::{restart, wait},
+    cluster::{Cluster, each, name},
+    database_restore::{progress, restart},
 };
 
 pub const RELOAD: Tool = Tool {
@@ -47,46 +47,74 @@ pub const TUNING: Tool = Tool {
     },
 };
 
-/// What is restarted: the workload, and its pods' label when they are deleted by hand.
-const WORKLOADS: &[(&str, Option<&str>)] = &[
-    ("deployments/ovn-central", Some("app=ovn-central")),
-    // Rolling: a new switch takes over from the old one on its node.
-    ("daemonsets/ovs-ovn", None),
-    ("deployments/kube-ovn-controller", Some("app=kube-ovn-controller")),
-    ("daemonsets/kube-ovn-cni", Some("app=kube-ovn-cni")),
-    ("daemonsets/kube-ovn-pinger", Some("app=kube-ovn-pinger")),
-    ("deployments/kube-ovn-monitor", Some("app=kube-ovn-monitor")),
+/// How a component is restarted.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Means {
+    /// All pods at once; the workload makes new ones.
+    Delete,
+    /// One after the other, as the workload's strategy says.
+    Roll,
+}
+
+/// What is restarted: the workload, the label of its pods, and how.
+const WORKLOADS: &[(&str, &str, Means)] = &[
+    // Member by member: all at once would take the quorum away.
+    ("deployments/ovn-central", "app=ovn-central", Means::Roll),
+    // A new switch takes over from the old one on its node.
+    ("daemonsets/ovs-ovn", "app=ovs", Means::Roll),
+    ("deployments/kube-ovn-controller", "app=kube-ovn-controller", Means::Delete),
+    ("daemonsets/kube-ovn-cni", "app=kube-ovn-cni", Means::Delete),
+    ("daemonsets/kube-ovn-pinger", "app=kube-ovn-pinger", Means::Delete),
+    ("deployments/kube-ovn-monitor", "app=kube-ovn-monitor", Means::Delete),
 ];
 
 async fn reload(session: &Session<'_>, _: &ArgMatches) -> anyhow::Result<u8> {
     let cluster = session.cluster().await?;
     cluster.must_be_live()?;
-    for (workload, labels) in WORKLOADS {
+    for (workload, labels, means) in WORKLOADS {
         if cluster.get(&cluster.workload(workload)).await?.is_none() {
             continue;
         }
-        match labels {
-            Some(labels) => delete_pods(&cluster, labels).await?,
-            None => restart(&cluster, workload).await?,
+        let old = cluster.system_pods(labels).await?;
+        let old: Vec<String> = old.iter().map(|pod| name(pod).to_owned()).collect();
+        match means {
+            Means::Delete => delete_pods(&cluster, &old).await?,
+            Means::Roll => restart(&cluster, workload).await?,
         }
-        wait(&format!("{workload} is rolled out"), || rolled_out(&cluster, workload)).await?;
+        let what = format!("{workload} is rolled out");
+        progress(&what, || replaced(&cluster, workload, labels, &old)).await?;
         println!("{workload} successfully rolled out");
     }
     Ok(0)
 }
 
-async fn delete_pods(cluster: &Cluster, labels: &str) -> anyhow::Result<()> {
-    let old = cluster.system_pods(labels).await?;
-    for pod in &old {
-        let path = format!("/api/v1/namespaces/{}/pods/{}", cluster.namespace, name(pod));
+async fn delete_pods(cluster: &Cluster, pods: &[String]) -> anyhow::Result<()> {
+    for pod in pods {
+        let path = format!("/api/v1/namespaces/{}/pods/{pod}", cluster.namespace);
         cluster.delete(&path).await?;
-        println!("pod {:?} deleted", name(pod));
+        println!("pod {pod:?} deleted");
     }
-    let gone: Vec<&str> = old.iter().map(name).collect();
-    wait("the old pods end", || async {
-        Ok(!cluster.system_pods(labels).await?.iter().any(|pod| gone.contains(&name(pod))))
-    })
-    .await
+    Ok(())
+}
+
+/// How many pods are still to be replaced. The pods themselves are asked, too: the status of a
+/// workload whose pods were deleted a moment ago still counts those.
+async fn replaced(
+    cluster: &Cluster,
+    workload: &str,
+    labels: &str,
+    old: &[String],
+) -> anyhow::Result<usize> {
+    let pods = cluster.system_pods(labels).await?;
+    let is_old = |pod: &&Value| old.iter().any(|old| old == name(pod));
+    let ready = |pod: &&Value| {
+        each(&pod["status"]["conditions"]).any(|c| c["type"] == "Ready" && c["status"] == "True")
+    };
+    let remaining = pods.iter().filter(is_old).count();
+    let new = pods.iter().filter(|pod| !is_old(pod)).filter(ready).count();
+    let missing = remaining + old.len().saturating_sub(new);
+    let done = missing == 0 && rolled_out(cluster, workload).await?;
+    Ok(if done { 0 } else { missing.max(1) })
 }
 
 /// All pods are of the newest template, and ready.

@@ -4,6 +4,7 @@
 //! pods. So a kubeconfig is all that is needed, and nothing of OVN has to be on this machine.
 //! Adding a tool: a file here with a `pub const TOOL: Tool`, one line in [`TOOLS`].
 
+pub mod adopt;
 mod audit;
 mod bundle;
 mod capture;
@@ -17,10 +18,12 @@ mod diagnose;
 pub mod differences;
 pub mod exec;
 mod explain;
+pub mod explain_policy;
 mod ipam;
 mod ipam_check;
 mod logs;
 mod maintain;
+mod measure;
 pub mod output;
 pub mod packet;
 mod passthrough;
@@ -129,11 +132,13 @@ pub const TOOLS: &[&Tool] = &[
     &audit::TOOL,
     &explain::TOOL,
     &plan::TOOL,
+    &adopt::TOOL,
     &ipam::TOOL,
     &topology::TOOL,
     &connectivity::TOOL,
     &bundle::TOOL,
     &probe::TOOL,
+    &measure::TOOL,
     &complete::TOOL,
 ];
 

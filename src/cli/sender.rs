@@ -92,6 +92,13 @@ fn endpoint(
 }
 
 impl Endpoint {
+    /// The first of its addresses whose family the other has, too.
+    pub fn address_for(&self, other: &Endpoint) -> Option<IpAddr> {
+        let reached =
+            |ip: &&IpAddr| other.addresses.iter().any(|own| Family::of(*own) == Family::of(**ip));
+        self.addresses.iter().find(reached).copied()
+    }
+
     /// The packet it sends, with the target MAC that the network stack would use.
     pub async fn flow(&self, cluster: &Cluster, request: &Request) -> anyhow::Result<Flow> {
         let family = Family::of(request.target);

@@ -99,7 +99,7 @@ fn shown(request: &Request) -> String {
     }
 }
 
-async fn logical(cluster: &Cluster, from: &Endpoint, flow: &Flow) -> anyhow::Result<String> {
+pub async fn logical(cluster: &Cluster, from: &Endpoint, flow: &Flow) -> anyhow::Result<String> {
     let at = cluster.leader(Database::Southbound).await?;
     let microflow = flow.microflow();
     let mut command = vec!["ovn-trace"];

@@ -13,8 +13,10 @@ mod engine;
 mod explain;
 pub mod fuse;
 mod pending;
+mod takeover;
 
 pub use desired::{Desired, Touch, touch_of};
 pub use engine::{Cause, Derived, Engine, Refresh};
 pub use explain::{Explanation, explain_row};
 pub use pending::{Batch, Pending};
+pub use takeover::{Takeover, removal, takeover};
