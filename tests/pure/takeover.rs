@@ -4,12 +4,13 @@
 use std::collections::BTreeMap;
 
 use kube_ovn::{
+    cli::adopt::{Adoption, describe_takeover, is_upstreams},
     ovsdb::{
         datum::{Atom, Datum, Uuid},
         schema::{Column, Table, nb},
-        transaction::Cell,
+        transaction::{Cell, Transaction},
     },
-    plan::Cause,
+    plan::{Cause, removal, takeover},
 };
 
 use crate::support::{
@@ -254,4 +255,86 @@ fn routes_and_policies_change_hands_in_one_transaction() {
     cluster.refresh(&reads, Cause::Changed);
     let cost = cluster.commit(Cost::default());
     assert_eq!(cost.transactions, 1);
+}
+
+impl Upstream {
+    /// What our controller has no row of the same name for, and what somebody made by hand.
+    fn write_orphans(cluster: &mut Cluster) {
+        let vips = [("10.96.0.10:53", "10.16.0.2:53"), ("192.0.2.9:80", "10.16.0.3:80")];
+        for (name, vips) in [
+            ("cluster-udp-loadbalancer", &vips[..]),
+            ("cluster-udp-session-loadbalancer", &[]),
+            ("by-hand", &[]),
+        ] {
+            let row = [
+                (nb::load_balancer::NAME, Cell::one(name)),
+                (nb::load_balancer::PROTOCOL, Cell::one("udp")),
+                (nb::load_balancer::VIPS, ids(vips)),
+            ];
+            cluster.nb.insert_foreign(&nb::LOAD_BALANCER, &row);
+        }
+        let marks = ids(&[
+            VENDOR,
+            ("subnet", "ovn-default"),
+            ("node", "node1"),
+            ("np", "ovn-default/node1"),
+        ]);
+        for (name, marks) in [("ovn.default.node1", marks), ("of.somebody", ids(&[("node", "x")]))]
+        {
+            let row =
+                [(nb::port_group::NAME, Cell::one(name)), (nb::port_group::EXTERNAL_IDS, marks)];
+            cluster.nb.insert_foreign(&nb::PORT_GROUP, &row);
+        }
+    }
+}
+
+fn adoption(cluster: &Cluster) -> Adoption {
+    let replica = cluster.nb.replica();
+    let upstreams = |row: &_| is_upstreams(row, &Default::default());
+    describe_takeover(&takeover(cluster.engine.desired(), &replica, upstreams), &replica)
+}
+
+fn names(lines: &[kube_ovn::cli::adopt::Line]) -> Vec<String> {
+    lines.iter().map(|line| line.name.clone()).collect()
+}
+
+#[test]
+fn the_plan_of_a_take_over_names_every_row_of_upstream_and_removal_leaves_those_of_others() {
+    let mut cluster = Cluster::default();
+    let upstream = Upstream::write(&mut cluster);
+    Upstream::write_orphans(&mut cluster);
+    let reads: Vec<_> = small_cluster().into_iter().flat_map(|o| cluster.store.upsert(o)).collect();
+    cluster.refresh(&reads, Cause::Changed);
+
+    let before = adoption(&cluster);
+    let mut claimed = names(&before.claimed);
+    claimed.sort();
+    assert_eq!(claimed, upstream.rows.keys().cloned().collect::<Vec<_>>());
+    assert!(before.claimed.iter().all(|line| line.note.contains(':')), "identities to come");
+    assert_eq!(before.replaced.len(), 5, "four policies and a route: {:?}", before.replaced);
+    let orphans =
+        ["cluster-udp-loadbalancer", "cluster-udp-session-loadbalancer", "ovn.default.node1"];
+    let mut removed = names(&before.removed);
+    removed.sort();
+    assert_eq!(removed, orphans);
+    let served = before.removed.iter().find(|line| line.name == orphans[0]).unwrap();
+    assert_eq!(served.note, "nothing else serves 10.96.0.10:53, 192.0.2.9:80");
+    let mut left = names(&before.left);
+    left.sort();
+    assert_eq!(left, ["by-hand", "of.somebody"]);
+
+    cluster.commit(Cost::default());
+    let after = adoption(&cluster);
+    assert!(after.claimed.is_empty() && after.replaced.is_empty(), "{after:?}");
+    assert_eq!(after.removed.len(), 3, "{after:?}");
+
+    let replica = cluster.nb.replica();
+    let found =
+        takeover(cluster.engine.desired(), &replica, |row| is_upstreams(row, &Default::default()));
+    let operations = removal(&found, &replica);
+    cluster.nb.execute(&Transaction { operations }).unwrap();
+    let done = adoption(&cluster);
+    assert!(done.removed.is_empty() && done.claimed.is_empty(), "{done:?}");
+    assert_eq!(done.left.len(), 2);
+    assert_eq!(cluster.restart(), 0, "nothing of ours went with them");
 }
