@@ -6,6 +6,7 @@ mod central_faults;
 mod central_ovs;
 mod chart;
 mod gateways;
+mod in_guest;
 mod judge;
 mod kernel;
 mod kernel_attach;
