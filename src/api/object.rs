@@ -145,6 +145,8 @@ pub enum Index {
     /// To see whether one exists, and no more.
     VpcsByName,
     NodesByDottedName,
+    /// By every block around an InternalIP, see [`Cidr::blocks`].
+    NodesInside,
     /// By name: nodes with a userspace datapath.
     UserspaceNodes,
     /// Nodes labelled external-gw=true (bucket value "").
@@ -192,6 +194,8 @@ pub struct Settings {
     pub default_subnet: Text,
     pub node_switch: Text,
     pub service_cidrs: DualStack<Cidr>,
+    /// Where pods find the API server, if that is not the first address of the Service range.
+    pub api_server: Option<IpAddr>,
     pub pod_nic_type: Text,
     pub enable_lb: bool,
     pub enable_np: bool,
@@ -296,9 +300,22 @@ pub struct Subnet {
     pub router_advertisement: Option<Map>,
     /// `externalEgressGateway`: the subnet leaves the cluster through these.
     pub policy_routing: Option<PolicyRouting>,
+    /// `spec.vips`, which nothing acts on.
+    pub vips: Vec<Text>,
     /// creationTimestamp in seconds; of two subnets in conflict the younger one loses.
     pub created: i64,
     pub deleting: bool,
+    /// What its range is to become; the ranges above stay in force until no address that the next
+    /// one lacks is held.
+    pub renumbering: Option<Renumbering>,
+}
+
+/// The next range of a subnet whose `cidrBlock` was changed while addresses are in use.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Renumbering {
+    pub cidrs: DualStack<Cidr>,
+    pub gateways: DualStack<IpAddr>,
+    pub excludes: Vec<IpRange>,
 }
 
 /// DHCP options as given, by family.
@@ -323,6 +340,23 @@ impl Subnet {
     /// Ports of this subnet are OVN ports (provider empty, `ovn`, or `<nad>.<ns>.ovn`).
     pub fn is_ovn(&self) -> bool {
         is_ovn_provider(&self.provider)
+    }
+
+    /// Whether the addresses are inside, now and when the range has changed.
+    pub fn keeps(&self, addresses: &DualStack<IpAddr>) -> bool {
+        let next = self.renumbering.as_ref();
+        addresses.iter().all(|(family, ip)| {
+            let stays = |next: &Renumbering| {
+                next.cidrs.contains(*ip) && next.gateways.get(family) != Some(ip)
+            };
+            self.cidrs.contains(*ip) && next.is_none_or(stays)
+        })
+    }
+
+    /// Its range, as the next one of the subnet that it is an edit of.
+    pub fn as_renumbering(&self) -> Renumbering {
+        let (cidrs, gateways) = (self.cidrs, self.gateways);
+        Renumbering { cidrs, gateways, excludes: self.excludes.clone() }
     }
 
     /// Where ranges must not overlap: the VPC and vlan, or the provider of an IPAM-only subnet.
@@ -481,6 +515,8 @@ pub struct Node {
     pub ready: bool,
     /// Condition OpenvSwitchDatapath of the agent: packets are switched in user space.
     pub userspace: bool,
+    /// creationTimestamp in seconds.
+    pub created: i64,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -620,6 +656,8 @@ object!(IpPool, Kind::IpPool, |s| s.name.clone(), {
 });
 object!(Node, Kind::Node, |s| s.name.clone(), {
     let mut buckets = vec![(Index::NodesByDottedName, dotted(&s.name).into())];
+    let blocks = s.internal_ips.iter().flat_map(|(_, ip)| Cidr::host(*ip).blocks());
+    buckets.extend(blocks.map(|block| (Index::NodesInside, block.to_string().into())));
     if s.userspace {
         buckets.push((Index::UserspaceNodes, s.name.clone()));
     }

@@ -165,7 +165,9 @@ impl ControllerOptions {
             ..seed(&given, ["default-ls", "default-cidr", "default-gateway"])?
         };
         let join_subnet = seed(&given, ["node-switch", "node-switch-cidr", "node-switch-gateway"])?;
-        let settings = settings(&given)?;
+        // A name instead of an address says nothing about ranges.
+        let api_server = env.get("KUBERNETES_SERVICE_HOST").and_then(|host| parse_ip(host).ok());
+        let settings = Settings { api_server, ..settings(&given)? };
         check_disjoint(&[
             ("node-switch-cidr", join_subnet.cidrs),
             ("default-cidr", default_subnet.cidrs),
@@ -274,6 +276,7 @@ pub(super) fn settings(given: &Given<'_>) -> Result<Settings, Usage> {
         default_subnet: given.text("default-ls").into(),
         node_switch: given.text("node-switch").into(),
         service_cidrs: cidrs(given, "service-cluster-ip-range")?,
+        api_server: None,
         pod_nic_type: given.text("pod-nic-type").into(),
         enable_lb: given.is_on("enable-lb"),
         enable_np: given.is_on("enable-np"),

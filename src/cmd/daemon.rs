@@ -123,6 +123,7 @@ fn settings(options: &DaemonOptions) -> Settings {
         default_subnet: "ovn-default".into(),
         node_switch: options.node_switch.as_str().into(),
         service_cidrs: options.service_cidrs,
+        api_server: None,
         pod_nic_type: "veth-pair".into(),
         enable_lb: true,
         enable_np: true,

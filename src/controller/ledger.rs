@@ -16,10 +16,10 @@ use std::{
 };
 
 use crate::{
-    api::{Index, Ip, IpPool, Kind, Node, Pod, Settings, Subnet, Text, names},
+    api::{Index, Ip, IpPool, Kind, Node, Pod, Renumbering, Settings, Subnet, Text, names},
     ipam::{Allocation, Ipam, IpamError, NodeAddresses, Record, SubnetSpec},
-    ovn::placement,
-    store::{Owner, Problem, Store},
+    ovn::{placement, validity},
+    store::{Owner, Problem, Store, View},
 };
 
 pub use retention::{Claimant, claimant_of, is_kept};
@@ -45,6 +45,14 @@ impl Action {
             Action::Delete(port) | Action::Finalize(port) => port,
         }
     }
+}
+
+/// Why a changed subnet is held back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    pub problem: Problem,
+    /// The range that is waited for; `None`: it will not be had by waiting.
+    pub next: Option<Renumbering>,
 }
 
 #[derive(Debug, Default)]
@@ -77,6 +85,9 @@ pub struct Ledger {
     news_of_pools: BTreeSet<Text>,
     /// Kinds of which everything is known, see [`is_kept`].
     listed: BTreeSet<Kind>,
+    /// Ports of pods that went while their subnet moves away from their address: a successor of
+    /// the same name gets another.
+    leaving: BTreeSet<Text>,
     /// Pods of virtual machines, by machine: all that had a part in its port.
     machines: BTreeMap<Text, BTreeSet<Text>>,
 }
@@ -172,6 +183,7 @@ impl Ledger {
         match kind {
             Kind::Pod => {
                 self.overdue.remove(key);
+                self.note_leaving(store, key);
                 self.leave(Claimant::Pod(key.clone()));
                 let machines = self.machines.iter().filter(|(_, pods)| pods.contains(key));
                 let machines: Vec<Text> = machines.map(|(machine, _)| machine.clone()).collect();
@@ -204,6 +216,18 @@ impl Ledger {
     fn leave(&mut self, claimant: Claimant) {
         self.set_waiting(claimant.clone(), None);
         self.stale.insert(claimant);
+    }
+
+    fn note_leaving(&mut self, store: &Store, pod: &Text) {
+        let own = Claimant::Pod(pod.clone());
+        let ports = store.bucket(Kind::Ip, Index::IpsByPod, pod).into_iter().flatten();
+        let ips =
+            ports.filter_map(|port| store.get::<Ip>(port)).filter(|ip| claimant_of(ip) == own);
+        let leaving = ips.filter(|ip| {
+            let subnet = store.get::<Subnet>(&ip.subnet).filter(|s| s.renumbering.is_some());
+            subnet.is_some_and(|s| !s.keeps(&ip.addresses))
+        });
+        self.leaving.extend(leaving.map(|ip| ip.name.clone()));
     }
 
     fn pod_changed(&mut self, store: &Store, key: &Text) {
@@ -241,7 +265,15 @@ impl Ledger {
         let subnet = store.get::<Subnet>(name)?;
         let spec = subnet_spec(store, subnet)?;
         let new = self.ipam.subnets().all(|s| s.name != *name);
+        let next = subnet.renumbering.as_ref().map(|next| SubnetSpec {
+            cidrs: next.cidrs,
+            gateways: next.gateways,
+            excludes: next.excludes.clone(),
+            ..spec.clone()
+        });
         let problem = self.ipam.upsert_subnet(spec).err().map(|e| refused(subnet, &e));
+        self.ipam.set_pending(name, next);
+        self.wake_holders(store, subnet);
         if new {
             self.restore_subnet(store, name);
         }
@@ -254,10 +286,35 @@ impl Ledger {
         problem
     }
 
-    /// Why a subnet cannot become what it is to be: recorded addresses would lie outside.
-    pub fn subnet_refusal(&self, store: &Store, subnet: &Subnet) -> Option<Problem> {
+    /// Those who hold addresses of a subnet that moves: what is kept for later goes at once, nodes
+    /// and queriers ask for another address.
+    fn wake_holders(&mut self, store: &Store, subnet: &Subnet) {
+        let join = store.get::<Settings>("").is_some_and(|s| s.node_switch == subnet.name);
+        if !join && subnet.renumbering.is_none() {
+            return;
+        }
+        let ports = store.bucket(Kind::Ip, Index::IpsBySubnet, &subnet.name).into_iter().flatten();
+        let ips = ports.filter_map(|port| store.get::<Ip>(port)).filter(|ip| ip.managed);
+        self.stale.extend(ips.map(claimant_of));
+    }
+
+    /// Why a subnet cannot become what it is to be: recorded addresses would lie outside, or other
+    /// subnets have the range.
+    pub fn subnet_refusal(&self, store: &Store, subnet: &Subnet) -> Option<Refusal> {
+        let view = View::new(store);
+        let current = store.get::<Subnet>(&subnet.name);
+        let moves = current.filter(|c| c.cidrs != subnet.cidrs);
+        if moves.is_some_and(|current| validity::conflict(&view, current).is_none()) {
+            // Whoever has a range keeps it, whatever the age of the subnet that is edited.
+            let newest = Subnet { created: i64::MAX, ..subnet.clone() };
+            if let Some(problem) = validity::conflict(&view, &newest) {
+                return Some(Refusal { problem, next: None });
+            }
+        }
         let spec = subnet_spec(store, subnet)?;
-        self.ipam.check_subnet(&spec).err().map(|error| refused(subnet, &error))
+        let error = self.ipam.check_subnet(&spec).err()?;
+        let next = Some(subnet.as_renumbering());
+        Some(Refusal { problem: refused(subnet, &error), next })
     }
 
     /// Records that were seen before their subnet.
@@ -369,6 +426,7 @@ impl Ledger {
     pub fn forgotten(&mut self, port: &Text) {
         self.busy.remove(port);
         self.doomed.remove(port);
+        self.leaving.remove(port);
         self.set_waiting(Claimant::Reservation(port.clone()), None);
         if let Some(subnet) = self.ipam.subnet_of(port).cloned() {
             self.changed.insert(subnet);

@@ -295,6 +295,7 @@ impl Reconciler {
                     }
                     reads.extend(changed.into_iter().map(|r| (r, Cause::Changed)));
                     let problem = self.ledger.upserted(&self.store, kind, &key);
+                    let problem = problem.or_else(|| self.held_back_problem(kind, &key));
                     self.note_ledger_problem(kind, &key, problem);
                     reads.extend(self.choose_gateways(kind, &key));
                     self.tell_gateway_change(old.as_deref(), &key);

@@ -207,10 +207,20 @@ impl<'a> Rules<'a> {
                 "-m set --match-set {} src {not_ours} -j OVN-NAT-POLICY",
                 self.set("subnets-nat-policy")
             ),
+        ]);
+        // A subnet's own address is also that of its policy rules.
+        let by_policy = |cidr: &Cidr| self.policy_subnets().any(|(_, c)| c == cidr);
+        let egress = self.egress_addresses();
+        rules.extend(egress.iter().filter(|(cidr, _)| by_policy(cidr)).map(|(cidr, ip)| {
+            format!(
+                "-s {cidr} -m mark --mark {POLICY_NAT_MARK} -j SNAT --to-source {ip} --random-fully"
+            )
+        }));
+        rules.extend([
             format!("-m mark --mark {POLICY_NAT_MARK} -j OVN-MASQUERADE"),
             format!("-m mark --mark {POLICY_FORWARD_MARK} -j RETURN"),
         ]);
-        rules.extend(self.egress_addresses().iter().map(|(cidr, ip)| {
+        rules.extend(egress.iter().map(|(cidr, ip)| {
             format!("-s {cidr} {not_ours} -j SNAT --to-source {ip} --random-fully")
         }));
         rules.push(format!(

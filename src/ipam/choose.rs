@@ -89,6 +89,9 @@ impl SubnetSpace {
                 if request.conflicts == Conflicts::Refuse {
                     self.check_free(space, ip, &request.port)?;
                 }
+                if held != Some(ip) && self.pending.as_ref().is_some_and(|p| !p.admits(ip)) {
+                    return Err(self.leaving());
+                }
                 Ok(ip)
             }
             Source::Pool(pool) => {
@@ -102,8 +105,12 @@ impl SubnetSpace {
                     .iter()
                     .filter(|ip| Family::of(**ip) == family)
                     .for_each(|ip| skip.insert(ip_number(*ip)));
-                let next = space.next(pool, &skip).map_err(|why| self.exhausted(why, pool))?;
-                Ok(space.address(next))
+                let within = self.pending.as_ref().and_then(|p| p.giveable(family));
+                let next = match (&self.pending, within) {
+                    (Some(_), None) => Err(Exhausted::Leaving),
+                    _ => space.next(pool, &skip, within),
+                };
+                next.map(|n| space.address(n)).map_err(|why| self.exhausted(why, pool))
             }
         }
     }
@@ -185,6 +192,11 @@ impl SubnetSpace {
         IpamError::AddressConflict { subnet: self.spec.name.clone(), address, holder }
     }
 
+    fn leaving(&self) -> IpamError {
+        let next = self.pending.as_ref().map(|p| p.spec.cidrs).unwrap_or_default();
+        IpamError::Leaving { subnet: self.spec.name.clone(), now: self.spec.cidrs, next }
+    }
+
     fn exhausted(&self, why: Exhausted, pool: &str) -> IpamError {
         let subnet = self.spec.name.clone();
         let place = match pool {
@@ -192,6 +204,7 @@ impl SubnetSpace {
             name => format!("in IPPool {name}"),
         };
         let reason = match why {
+            Exhausted::Leaving => return self.leaving(),
             Exhausted::OnlyAvoided => return IpamError::OnlyAvoided { subnet },
             Exhausted::NoPool if pool != DEFAULT_POOL => format!("no address is {place}"),
             Exhausted::NoPool | Exhausted::NoneLeft => format!("no free address is left {place}"),

@@ -1,6 +1,9 @@
 use std::net::IpAddr;
 
-use crate::{api::Text, net::Mac};
+use crate::{
+    api::Text,
+    net::{Cidr, DualStack, Mac},
+};
 
 /// Why an allocation or a change was refused. The first word is the one that users of upstream
 /// find in events and logs.
@@ -22,8 +25,17 @@ pub enum IpamError {
     NoSubnet { subnet: Text },
     #[error("CIDRInvalid: subnet {subnet}: {reason}")]
     CidrInvalid { subnet: Text, reason: String },
+    /// The range of the subnet changes: addresses that the next one lacks are not given any more.
+    #[error(
+        "NoAvailableAddress: subnet {subnet} moves from {now} to {next} when the last address that \
+         {next} lacks is given back, and gives none of those until then"
+    )]
+    Leaving { subnet: Text, now: DualStack<Cidr>, next: DualStack<Cidr> },
     /// A changed CIDR would leave these outside; nothing was changed.
-    #[error("CIDRInvalid: subnet {subnet}: outside of the new CIDR are {}", list(in_the_way))]
+    #[error(
+        "CIDRInvalid: subnet {subnet}: outside of the new CIDR, or its gateway, are {}",
+        list(in_the_way)
+    )]
     InTheWay { subnet: Text, in_the_way: Vec<(IpAddr, Text)> },
     #[error("CIDRInvalid: subnet {subnet}: entry {entry} of IPPool {pool} is outside of it")]
     PoolInTheWay { subnet: Text, pool: Text, entry: String },

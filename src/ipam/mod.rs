@@ -40,7 +40,7 @@ use crate::{
     net::{DualStack, Family, IpRange, RangeSet, ip_number},
 };
 
-use subnet::SubnetSpace;
+use subnet::{Pending, SubnetSpace};
 
 /// The addresses of all subnets.
 #[derive(Debug, Clone, Default)]
@@ -79,6 +79,14 @@ impl Ipam {
     pub fn check_subnet(&self, spec: &SubnetSpec) -> Result<(), IpamError> {
         spec.check()?;
         self.subnets.get(&spec.name).map_or(Ok(()), |subnet| subnet.check_change(spec))
+    }
+
+    /// The subnet is to become `next` when its last address outside of that is given back: what
+    /// `next` lacks is not given any more. A port keeps what it holds, also when it asks again.
+    pub fn set_pending(&mut self, subnet: &str, next: Option<SubnetSpec>) {
+        if let Some(space) = self.subnets.get_mut(subnet) {
+            space.pending = next.map(Pending::new);
+        }
     }
 
     /// Forgets a subnet, its pools and its allocations; returns the ports that still held some.

@@ -58,6 +58,8 @@ pub(super) enum Exhausted {
     NoPool,
     NoneLeft,
     OnlyAvoided,
+    /// Only addresses that leave with the range.
+    Leaving,
 }
 
 impl Space {
@@ -156,14 +158,27 @@ impl Space {
         self.holders.iter().map(|(n, ports)| (*n, ports.as_slice()))
     }
 
-    /// The address that the pool gives next; [`Space::hold`] takes it.
-    pub fn next(&self, pool: &str, skip: &RangeSet) -> Result<u128, Exhausted> {
+    /// The address that the pool gives next, within a set if there is one; [`Space::hold`] takes
+    /// it.
+    pub fn next(
+        &self,
+        pool: &str,
+        skip: &RangeSet,
+        within: Option<&RangeSet>,
+    ) -> Result<u128, Exhausted> {
         let pool =
             self.pools.get(pool).filter(|p| !p.members.is_empty()).ok_or(Exhausted::NoPool)?;
-        let next = pool.free.first_outside(skip).or_else(|| pool.released.first_outside(skip));
-        next.ok_or_else(|| {
+        let first = |set: &RangeSet| match within {
+            Some(within) => set.intersection(within).first_outside(skip),
+            None => set.first_outside(skip),
+        };
+        first(&pool.free).or_else(|| first(&pool.released)).ok_or_else(|| {
             let left = self.available.intersection(&pool.members);
-            if left.is_empty() { Exhausted::NoneLeft } else { Exhausted::OnlyAvoided }
+            match within {
+                _ if left.is_empty() => Exhausted::NoneLeft,
+                Some(within) if left.intersection(within).is_empty() => Exhausted::Leaving,
+                _ => Exhausted::OnlyAvoided,
+            }
         })
     }
 

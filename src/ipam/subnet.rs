@@ -19,6 +19,7 @@ use super::{
 #[derive(Debug, Clone)]
 pub(super) struct SubnetSpace {
     pub(super) spec: SubnetSpec,
+    pub(super) pending: Option<Pending>,
     /// Entries of the IPPools as given.
     pools: BTreeMap<Text, Vec<IpRange>>,
     pub(super) spaces: DualStack<Space>,
@@ -26,11 +27,49 @@ pub(super) struct SubnetSpace {
     pub(super) macs: HashMap<Mac, Vec<Text>>,
 }
 
+/// What the subnet is to become.
+#[derive(Debug, Clone)]
+pub(super) struct Pending {
+    pub(super) spec: SubnetSpec,
+    /// What may be given without a wish.
+    giveable: DualStack<RangeSet>,
+}
+
+impl Pending {
+    pub fn new(spec: SubnetSpec) -> Self {
+        let giveable = Family::BOTH.into_iter().map(|family| {
+            let mut set = usable_by(&spec, family);
+            set.remove_set(&RangeSet::of_family(family, &spec.excludes));
+            (family, set)
+        });
+        Pending { giveable: giveable.collect(), spec }
+    }
+
+    pub fn giveable(&self, family: Family) -> Option<&RangeSet> {
+        self.giveable.get(family)
+    }
+
+    /// Whether a port may ask for the address by name.
+    pub fn admits(&self, ip: IpAddr) -> bool {
+        usable_by(&self.spec, Family::of(ip)).contains(ip_number(ip))
+    }
+}
+
+/// Addresses of ports: all but network, broadcast and gateway.
+fn usable_by(spec: &SubnetSpec, family: Family) -> RangeSet {
+    let mut set = spec.cidrs.get(family).map(|c| usable(*c)).unwrap_or_default();
+    if let Some(gateway) = spec.gateways.get(family) {
+        set.remove(ip_number(*gateway));
+    }
+    set
+}
+
 impl SubnetSpace {
     /// `spec` has been checked.
     pub fn new(spec: SubnetSpec, avoided: &DualStack<RangeSet>) -> Self {
         let mut subnet = SubnetSpace {
             spec,
+            pending: None,
             pools: BTreeMap::new(),
             spaces: DualStack::default(),
             ports: HashMap::new(),
@@ -83,7 +122,11 @@ impl SubnetSpace {
         let subnet = spec.name.clone();
         let mut in_the_way = Vec::new();
         for (family, space) in self.spaces.iter() {
-            let kept = spec.cidrs.get(family).map(|c| usable(*c)).unwrap_or_default();
+            let mut kept = spec.cidrs.get(family).map(|c| usable(*c)).unwrap_or_default();
+            // A gateway that was in somebody's hands all the time harms nobody more.
+            if spec.gateways.get(family) != self.spec.gateways.get(family) {
+                kept = usable_by(spec, family);
+            }
             for (n, ports) in space.held().filter(|(n, _)| !kept.contains(*n)) {
                 in_the_way.extend(ports.iter().map(|p| (space.address(n), p.clone())));
             }
@@ -109,7 +152,10 @@ impl SubnetSpace {
         if self.pools.get(&name).is_some_and(|known| known == entries) {
             return Ok(());
         }
-        if let Some(entry) = entries.iter().find(|e| !touches(&self.spec.cidrs, e)) {
+        // Entries of the next range may be there before it.
+        let next = self.pending.as_ref().map(|p| p.spec.cidrs).unwrap_or_default();
+        let outside = |e: &&IpRange| !touches(&self.spec.cidrs, e) && !touches(&next, e);
+        if let Some(entry) = entries.iter().find(outside) {
             return Err(IpamError::AddressOutOfRange {
                 subnet: self.spec.name.clone(),
                 address: entry.to_string(),

@@ -41,9 +41,9 @@ pub fn desired(view: &View<'_>, name: &str) -> Output {
     }));
     output.facts.extend(load_balancer::variables_facts(node, settings));
     output.problems.extend(address_conflicts(view, settings, node));
-    let (Some(ip), Some(join)) =
-        (view.get::<Ip>(&format!("node-{name}")), view.get::<Subnet>(&settings.node_switch))
-    else {
+    // A record that is being deleted waits for its port to leave.
+    let ip = view.get::<Ip>(&format!("node-{name}")).filter(|ip| !ip.deleting);
+    let (Some(ip), Some(join)) = (ip, view.get::<Subnet>(&settings.node_switch)) else {
         return output;
     };
     output.facts.extend(port(node, ip, join));
@@ -129,7 +129,9 @@ fn local_dns(settings: &Settings, node: &Node, ip: &Ip, group: &str) -> Vec<Fact
 fn address_conflicts(view: &View<'_>, settings: &Settings, node: &Node) -> Vec<Problem> {
     let mut problems = Vec::new();
     for (_, ip) in node.internal_ips.iter() {
-        for subnet in overlay_around(view, settings, *ip) {
+        // A younger subnet is refused, and told so itself.
+        let subnets = overlay_around(view, settings, *ip).into_iter();
+        for subnet in subnets.filter(|s| s.created <= node.created) {
             problems.push(Problem {
                 kind: Kind::Node,
                 key: node.name.clone(),

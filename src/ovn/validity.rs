@@ -1,7 +1,7 @@
 //! Rules between objects. An object that breaks one gets nothing; the others work on.
 
 use crate::{
-    api::{Index, Invalid, Ip, Kind, Settings, Subnet, Text, Vpc, names, parse},
+    api::{Index, Invalid, Ip, Kind, Node, Settings, Subnet, Text, Vpc, names, parse},
     store::{Problem, View},
 };
 
@@ -14,6 +14,9 @@ pub fn conflict(view: &View<'_>, subnet: &Subnet) -> Option<Problem> {
     let mut found = parse::vpc_conflicts(subnet, settings, vpcs(view, subnet, settings));
     if found.is_empty() {
         found = parse::conflicts(subnet, rivals(view, subnet));
+    }
+    if found.is_empty() {
+        found = parse::node_conflicts(subnet, settings, older_nodes(view, subnet));
     }
     found.into_iter().next().map(|Invalid { reason, message }| Problem {
         kind: Kind::Subnet,
@@ -48,6 +51,14 @@ fn rivals<'a>(view: &View<'a>, subnet: &Subnet) -> Vec<&'a Subnet> {
     names.sort();
     names.dedup();
     names.into_iter().filter(|n| **n != subnet.name).filter_map(|n| view.get(n)).collect()
+}
+
+/// Nodes near the subnet that were there before it: a node that comes later must not take the
+/// network from running pods, so then it is the node that is told.
+fn older_nodes<'a>(view: &View<'a>, subnet: &Subnet) -> Vec<&'a Node> {
+    let homes = subnet.cidrs.iter().filter_map(|(_, cidr)| cidr.blocks().pop());
+    let near = homes.flat_map(|home| view.list::<Node>(Index::NodesInside, &home.to_string()));
+    near.filter(|node| node.created < subnet.created).collect()
 }
 
 /// Recorded addresses that keep a subnet. They are looked at only while the subnet is being

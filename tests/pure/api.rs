@@ -19,6 +19,7 @@ fn settings() -> Settings {
         default_subnet: "ovn-default".into(),
         node_switch: "join".into(),
         service_cidrs: DualStack::parse_cidrs("10.96.0.0/12,fd00:10:96::/108").unwrap(),
+        api_server: None,
         pod_nic_type: "veth-pair".into(),
         enable_lb: true,
         enable_np: true,

@@ -190,6 +190,30 @@ fn nat_policy_rules_of_the_other_family_are_skipped() {
     assert_eq!(chain.len(), 2);
 }
 
+/// The address of a centralized subnet is also that of what its policy rules translate.
+#[test]
+fn nat_policy_rules_use_the_egress_address() {
+    let mut view = busy_node();
+    let mut ruled = centralized("both", "10.12.0.0/16", ["172.18.0.14", "172.18.0.15"]);
+    ruled.nat_policy = vec![policy("dddddddddddd", NatAction::Nat, &["10.12.0.0/24"], &[])];
+    view.subnets.push(ruled);
+    let found = tables(&view, Family::V4);
+    let chain = nat(&found, "OVN-POSTROUTING");
+    let place =
+        |rule: &str| chain.iter().position(|r| r == rule).unwrap_or_else(|| panic!("{chain:#?}"));
+    let own = place(
+        "-s 10.12.0.0/16 -m mark --mark 0x90001/0x90001 -j SNAT --to-source 172.18.0.14 --random-fully",
+    );
+    assert!(
+        place(
+            "-m set --match-set ovn40subnets-nat-policy src -m set ! --match-set ovn40subnets dst -j OVN-NAT-POLICY"
+        ) < own
+    );
+    assert!(own < place("-m mark --mark 0x90001/0x90001 -j OVN-MASQUERADE"));
+    let of_policy = chain.iter().filter(|r| r.contains("0x90001/0x90001 -j SNAT")).count();
+    assert_eq!(of_policy, 1, "subnets without rules have none of these");
+}
+
 /// Upstream bug 26: random order rewrote the chain in every round, and IPv6 egress addresses
 /// never took effect.
 #[test]

@@ -21,7 +21,7 @@ fn owned(pod: Pod, api_version: &str, kind: &str, name: &str) -> Pod {
     Pod { owner: Some(owner), ..pod }
 }
 
-fn stateful(name: &str, set: &str) -> Pod {
+pub fn stateful(name: &str, set: &str) -> Pod {
     owned(pod("default", name, None), "apps/v1", "StatefulSet", set)
 }
 
@@ -29,7 +29,7 @@ fn launcher(name: &str, machine: &str) -> Pod {
     owned(pod("default", name, None), "kubevirt.io/v1", "VirtualMachineInstance", machine)
 }
 
-fn set(name: &str, replicas: u64) -> StatefulSet {
+pub fn set(name: &str, replicas: u64) -> StatefulSet {
     StatefulSet {
         namespace: "default".into(),
         name: name.into(),
@@ -40,12 +40,12 @@ fn set(name: &str, replicas: u64) -> StatefulSet {
     }
 }
 
-fn annotated(mut pod: Pod, key: &str, value: &str) -> Pod {
+pub fn annotated(mut pod: Pod, key: &str, value: &str) -> Pod {
     pod.annotations.insert(key.into(), value.into());
     pod
 }
 
-fn pool(name: &str, subnet: &str, namespaces: &[&str], ranges: &[&str]) -> IpPool {
+pub fn pool(name: &str, subnet: &str, namespaces: &[&str], ranges: &[&str]) -> IpPool {
     IpPool {
         name: name.into(),
         subnet: subnet.into(),
@@ -525,7 +525,7 @@ fn a_subnet_that_would_leave_addresses_outside_is_refused_with_their_holders() {
     world.put(shared(pod("default", "a", None)));
     world.settle();
     let smaller = subnet("ovn-default", "10.16.0.4/30");
-    let problem = world.ledger.subnet_refusal(&world.store, &smaller).unwrap();
+    let problem = world.ledger.subnet_refusal(&world.store, &smaller).unwrap().problem;
     assert!(problem.message.contains("10.16.0.2 (a.default)"), "{}", problem.message);
     let wider = subnet("ovn-default", "10.16.0.0/16");
     assert_eq!(world.ledger.subnet_refusal(&world.store, &wider), None);

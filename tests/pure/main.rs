@@ -23,6 +23,7 @@ mod last_valid;
 mod leader;
 mod ledger;
 mod ledger_fixed;
+mod ledger_moves;
 mod monitor;
 mod monitoring;
 mod net;

@@ -18,6 +18,7 @@ pub fn settings() -> Settings {
         default_subnet: "ovn-default".into(),
         node_switch: "join".into(),
         service_cidrs: DualStack::parse_cidrs("10.96.0.0/12").unwrap(),
+        api_server: None,
         pod_nic_type: "veth-pair".into(),
         enable_lb: true,
         enable_np: true,
@@ -90,6 +91,7 @@ pub fn node(name: &str, internal: &str) -> Node {
         internal_ips: addresses(internal),
         ready: true,
         userspace: false,
+        created: 0,
     }
 }
 

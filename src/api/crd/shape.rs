@@ -13,6 +13,7 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::LabelSelector,
 };
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Visitor};
+use serde_json::Value;
 
 /// When a field is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -234,6 +235,20 @@ fn pod_affinity() -> Shape {
 /// written as a floating point number, which is what the API server would store anyway.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Count(pub u128);
+
+impl Count {
+    /// As the API server gives it back: whole numbers of 63 bits as they are, larger ones rounded
+    /// to a double, those below 2^64 without a point. Any other form would differ from what is
+    /// read, and be written again and again.
+    pub fn stored(self) -> Value {
+        let rounded = self.0 as f64;
+        match i64::try_from(self.0) {
+            Ok(exact) => exact.into(),
+            Err(_) if rounded < 18_446_744_073_709_551_616.0 => (rounded as u64).into(),
+            Err(_) => rounded.into(),
+        }
+    }
+}
 
 impl Serialize for Count {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {

@@ -72,14 +72,19 @@ fn addresses(found: &mut Findings, spec: &crd::IpSpec) -> DualStack<IpAddr> {
 /// An IPPool; members outside the subnet are the allocator's to refuse.
 pub fn parse_ippool(raw: &crd::IpPool) -> Result<IpPool, Vec<Invalid>> {
     let mut found = Findings::new(reason::POOL);
-    let spec = &raw.spec;
+    let (name, spec) = (raw.name_any(), &raw.spec);
+    // Annotation ip_pool would take it for a list of one address.
+    if crate::net::parse_ip(&name).is_ok() {
+        let remedy = "is an address, so no pod could ask for the pool; choose another name";
+        found.refuse("metadata.name", &name, remedy);
+    }
     if spec.subnet.is_empty() {
         found.refuse("spec.subnet", "", "name the subnet of the pool");
     }
     let ranges =
         spec.ips.iter().filter_map(|e| found.take("spec.ips", e, IpRange::parse(e))).collect();
     found.or(IpPool {
-        name: raw.name_any().into(),
+        name: name.into(),
         subnet: spec.subnet.as_str().into(),
         namespaces: texts(&spec.namespaces),
         ranges,

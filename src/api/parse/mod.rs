@@ -40,7 +40,7 @@ pub use pod::parse_pod;
 pub use security_group::parse_security_group;
 pub use service::{SESSION_SECONDS, parse_endpoint_slice, parse_service};
 pub use subnet::parse_subnet;
-pub use subnet_default::defaulted_subnet_spec;
+pub use subnet_default::{defaulted_subnet_spec, subnet_defaults};
 pub use vpc::parse_vpc;
 pub use workload::{
     parse_attachment, parse_stateful_set, parse_virtual_machine, parse_virtual_machine_instance,

@@ -27,6 +27,7 @@ pub fn parse_node(raw: &core::Node) -> Node {
         labels: map(raw.metadata.labels.as_ref()),
         annotations: ours(raw.metadata.annotations.as_ref()),
         internal_ips,
+        created: raw.creation_timestamp().map_or(0, |t| t.0.as_second()),
         ready: conditions().any(|c| c.type_ == "Ready" && c.status == "True"),
         userspace: conditions().any(|c| {
             c.type_ == "OpenvSwitchDatapath" && c.reason.as_deref() == Some("UserspaceDatapath")

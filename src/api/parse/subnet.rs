@@ -71,6 +71,8 @@ pub fn parse_subnet(raw: &crd::Subnet, settings: &Settings) -> Result<Subnet, Ve
             table: small(spec.policy_routing_table_id).unwrap_or(0),
         }),
         deleting: raw.metadata.deletion_timestamp.is_some(),
+        vips: texts(&spec.vips),
+        renumbering: None,
         name: name.into(),
     };
     found.or(subnet)

@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use kube::ResourceExt;
+use serde_json::Value;
 
 use crate::{
     api::{Settings, crd, is_ovn_provider, names::DEFAULT_PROVIDER},
@@ -42,6 +43,21 @@ pub fn defaulted_subnet_spec(raw: &crd::Subnet, settings: &Settings) -> crd::Sub
         spec.u2o_interconnection_ip.clear();
     }
     spec
+}
+
+/// What to write back, as a merge patch of the spec: also what is cleared. `None` when all is there.
+pub fn subnet_defaults(raw: &crd::Subnet, settings: &Settings) -> Option<Value> {
+    let spec = defaulted_subnet_spec(raw, settings);
+    if spec == raw.spec {
+        return None;
+    }
+    let given = serde_json::to_value(&raw.spec).ok()?;
+    let mut spec = serde_json::to_value(spec).ok()?;
+    // Empty fields are left out of the text; only a null takes one away.
+    for key in given.as_object()?.keys() {
+        spec.as_object_mut()?.entry(key.clone()).or_insert(Value::Null);
+    }
+    Some(spec)
 }
 
 fn addresses(spec: &mut crd::SubnetSpec) {

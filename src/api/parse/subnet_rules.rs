@@ -171,13 +171,14 @@ pub fn relations(found: &mut Findings, name: &str, spec: &crd::SubnetSpec, setti
     }
 }
 
-/// The API server's Service has the first address of the Service range, always.
+/// The API server's Service has the first address of the Service range, always; the environment
+/// may name another way to it.
 fn api_server(found: &mut Findings, spec: &crd::SubnetSpec, settings: &Settings) {
     let Ok(cidrs) = DualStack::parse_cidrs(&spec.cidr_block) else { return };
-    for (_, range) in settings.service_cidrs.iter() {
-        let api = range.first_usable();
+    let services = settings.service_cidrs.iter().map(|(_, range)| range.first_usable());
+    for api in services.chain(settings.api_server) {
         if cidrs.contains(api) {
-            let remedy = format!("holds {api}, the API server's Service; choose another range");
+            let remedy = format!("holds {api}, the API server's address; choose another range");
             found.refuse("spec.cidrBlock", &spec.cidr_block, remedy);
         }
     }

@@ -31,6 +31,13 @@ impl Ledger {
             self.delete_unseen(store, &claimant, actions);
             return;
         };
+        if let Some(ip) = ip.filter(|ip| !ip.deleting)
+            && let Some(problem) = leaves_join(store, node, ip)
+        {
+            self.delete(&port, actions);
+            self.set_waiting(claimant, Some(problem));
+            return;
+        }
         if ip.is_some() || self.busy.contains(&port) {
             return;
         }
@@ -56,6 +63,10 @@ impl Ledger {
         let join = store.get::<Subnet>(&settings.node_switch).ok_or_else(|| {
             problem(format!("NoSubnet: the join subnet {:?} is missing", &*settings.node_switch))
         })?;
+        if join.deleting {
+            let name = &*join.name;
+            return Err(problem(format!("NoSubnet: the join subnet {name:?} is being deleted")));
+        }
         // The annotations of an earlier life are kept while they fit.
         let wanted = node.annotations.get(annotation::IP_ADDRESS);
         let wanted = wanted.and_then(|t| fixed_addresses(t).ok()).filter(|ips| !ips.is_empty());
@@ -192,6 +203,10 @@ impl Ledger {
             self.delete_unseen(store, &claimant, actions);
             return;
         };
+        if let Some(ip) = ip.filter(|ip| !ip.deleting && !subnet.keeps(&ip.addresses)) {
+            self.delete(&ip.name, actions);
+            return;
+        }
         if ip.is_some() || self.busy.contains(&port) {
             return;
         }
@@ -210,4 +225,24 @@ impl Ledger {
         });
         self.recorded_or_waiting(claimant, outcome, actions);
     }
+}
+
+/// Why the node gets another join address: the subnet goes, moves, or has one family more.
+fn leaves_join(store: &Store, node: &Node, ip: &Ip) -> Option<Problem> {
+    let settings = store.get::<Settings>("")?;
+    // Without the subnet it is not known what comes: all stays until there is one.
+    let join = store.get::<Subnet>(&settings.node_switch)?;
+    let families = join.cidrs.families().eq(ip.addresses.families());
+    if families && !join.deleting && join.keeps(&ip.addresses) {
+        return None;
+    }
+    Some(Problem {
+        kind: Kind::Node,
+        key: node.name.clone(),
+        reason: "AcquireAddressFailed",
+        message: format!(
+            "its join address {} leaves with the range of subnet {:?}; the node gets another one",
+            ip.addresses, &*join.name
+        ),
+    })
 }

@@ -50,8 +50,10 @@ impl Ledger {
             // Unreadable networks take nothing away.
             pods.iter().any(|p| parse_pod_networks(p).map_or(true, |n| n.wants(provider)))
         };
-        for ip in records.iter().filter(|ip| !ip.deleting && !ip.reserved && !wanted(ip)) {
-            self.delete(&ip.name, actions);
+        for ip in records.iter().filter(|ip| !ip.deleting && !ip.reserved) {
+            if self.leaving.remove(&ip.name) || !wanted(ip) {
+                self.delete(&ip.name, actions);
+            }
         }
         if let Claimant::Pod(key) = claimant
             && records.is_empty()

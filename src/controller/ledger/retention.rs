@@ -114,10 +114,10 @@ fn machine_keeps(store: &Store, ip: &Ip, listed: &BTreeSet<Kind>) -> bool {
     kept && (!all_known || machine || instance) && still_inside(store, ip)
 }
 
-/// Whether the addresses are those of the subnet as it is now.
+/// Whether the addresses are those of the subnet as it is, and as it is to become.
 fn still_inside(store: &Store, ip: &Ip) -> bool {
     let Some(subnet) = store.get::<Subnet>(&ip.subnet) else { return true };
-    ip.addresses.iter().all(|(_, address)| subnet.cidrs.contains(*address))
+    subnet.keeps(&ip.addresses)
 }
 
 /// Whether the next pod of the set would be placed in the same subnet.

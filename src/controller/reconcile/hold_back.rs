@@ -1,7 +1,9 @@
 //! Changes that are valid in themselves but must not take effect, at least not yet.
 //!
-//! * A CIDR that would leave recorded addresses outside: the version in force stays, the condition
-//!   says who is in the way, and the change is let in when they are gone.
+//! * A CIDR that would leave recorded addresses outside, or take a range that another subnet has:
+//!   the version in force stays, the condition says who is in the way, and the change is let in
+//!   when they are gone. Meanwhile no address is given that the new range lacks, or the pods that
+//!   replace the last ones would hold it back for ever.
 //! * An edit of an address record: the pod has the recorded address, so the text is put right.
 
 use std::{
@@ -15,7 +17,7 @@ use super::{Reconciler, Step};
 use crate::{
     api::{Ip, Kind, Settings, Subnet, Text, crd, parse::parse_subnet},
     store::{
-        EventType, Owner, Stored, Wanted, last_valid,
+        EventType, Owner, Problem, Stored, Wanted, last_valid,
         watch::{Change, Seen, What},
     },
 };
@@ -66,18 +68,27 @@ impl Reconciler {
         let Some(current) = self.store.get::<Subnet>(key) else {
             // Whether addresses are in the way is known when all records are.
             let recorded = self.recorded_subnet(new, seen)?;
-            if recorded.cidrs == new.cidrs {
+            if recorded.cidrs == new.cidrs && recorded.gateways == new.gateways {
                 return None;
             }
             self.held_back.subnets.insert(key.clone(), change.clone());
-            return Some(Some(Step::Upsert(Arc::new(recorded))));
+            let renumbering = Some(new.as_renumbering());
+            return Some(Some(Step::Upsert(Arc::new(Subnet { renumbering, ..recorded }))));
         };
-        let problem = self.ledger.subnet_refusal(&self.store, new)?;
-        let leaving = new.deleting && !current.deleting;
-        let step = leaving.then(|| Subnet { deleting: true, ..current.clone() });
+        let refusal = self.ledger.subnet_refusal(&self.store, new)?;
+        let (deleting, renumbering) = (new.deleting, refusal.next);
+        let step = Subnet { deleting, renumbering, ..current.clone() };
         self.held_back.subnets.insert(key.clone(), change.clone());
-        self.note_ledger_problem(Kind::Subnet, key, Some(problem));
-        Some(step.map(|subnet| Step::Upsert(Arc::new(subnet))))
+        self.note_ledger_problem(Kind::Subnet, key, Some(refusal.problem));
+        Some(Some(Step::Upsert(Arc::new(step))))
+    }
+
+    /// Why the newest version of a subnet is not in force.
+    pub(super) fn held_back_problem(&self, kind: Kind, key: &Text) -> Option<Problem> {
+        let change = self.held_back.subnets.get(key).filter(|_| kind == Kind::Subnet)?;
+        let What::Upsert(object, _) = &change.what else { return None };
+        let new = object.as_any().downcast_ref::<Subnet>()?;
+        self.ledger.subnet_refusal(&self.store, new).map(|refusal| refusal.problem)
     }
 
     /// The version that an earlier controller had in force.
@@ -98,9 +109,8 @@ impl Reconciler {
         for change in self.held_back.subnets.values().cloned().collect::<Vec<_>>() {
             let What::Upsert(object, _) = &change.what else { continue };
             let Some(new) = object.as_any().downcast_ref::<Subnet>() else { continue };
-            let refusal = self.ledger.subnet_refusal(&self.store, new);
-            if refusal.is_some() {
-                self.note_ledger_problem(Kind::Subnet, &change.key, refusal);
+            if let Some(refusal) = self.ledger.subnet_refusal(&self.store, new) {
+                self.note_ledger_problem(Kind::Subnet, &change.key, Some(refusal.problem));
                 continue;
             }
             self.held_back.subnets.remove(&change.key);

@@ -8,7 +8,7 @@ use super::Reconciler;
 use crate::{
     api::{
         Gateway, Ip, IpPool, Kind, Node, Settings, Subnet, Text, crd, names,
-        parse::{applied_nat_rules, defaulted_subnet_spec},
+        parse::{applied_nat_rules, subnet_defaults},
     },
     controller::ledger::{Action, Claimant, claimant_of},
     ipam::Usage,
@@ -57,11 +57,7 @@ impl Reconciler {
         let settings = self.store.get::<Settings>("")?;
         let spec = self.seen.get(Kind::Subnet, name)?.spec.as_ref()?.value();
         let raw = crd::Subnet::new(name, serde_json::from_value(spec).ok()?);
-        let spec = defaulted_subnet_spec(&raw, settings);
-        if spec == raw.spec {
-            return None;
-        }
-        let spec = serde_json::to_value(spec).ok()?;
+        let spec = subnet_defaults(&raw, settings)?;
         Some(Wanted::Spec { kind: Kind::Subnet, key: name.clone(), spec })
     }
 
@@ -148,16 +144,14 @@ fn counters(usage: &DualStack<Usage>, range: &str) -> Map<String, Value> {
     for family in Family::BOTH {
         let v = family.digit();
         let of = usage.get(family);
-        status.insert(format!("v{v}availableIPs"), number(of.map_or(0, |u| u.available)));
-        status.insert(format!("v{v}usingIPs"), number(of.map_or(0, |u| u.using)));
+        status.insert(
+            format!("v{v}availableIPs"),
+            crd::Count(of.map_or(0, |u| u.available)).stored(),
+        );
+        status.insert(format!("v{v}usingIPs"), crd::Count(of.map_or(0, |u| u.using)).stored());
         let text = |t: Option<&String>| json!(t.cloned().unwrap_or_default());
         status.insert(format!("v{v}available{range}"), text(of.map(|u| &u.available_ranges)));
         status.insert(format!("v{v}using{range}"), text(of.map(|u| &u.using_ranges)));
     }
     status
-}
-
-/// The API server keeps numbers that need more than 63 bits as doubles.
-fn number(n: u128) -> Value {
-    if n < 1 << 53 { json!(n as u64) } else { json!(n as f64) }
 }

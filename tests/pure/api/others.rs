@@ -78,6 +78,19 @@ fn pools() {
     }
 }
 
+/// Annotation `ip_pool` would take the name for an address.
+#[test]
+fn a_pool_is_not_named_like_an_address() {
+    let spec = || crd::IpPoolSpec {
+        subnet: "s1".into(),
+        ips: vec!["10.0.0.5".into()],
+        ..Default::default()
+    };
+    let found = parse_ippool(&crd::IpPool::new("10.0.0.5", spec())).unwrap_err();
+    expect_finding(&found, &["metadata.name", "10.0.0.5", "another name"]);
+    assert!(parse_ippool(&crd::IpPool::new("10.0.0.5-pool", spec())).is_ok());
+}
+
 #[test]
 fn node() -> serde_json::Result<()> {
     let raw: core::Node = serde_json::from_value(json!({

@@ -3,7 +3,7 @@
 use kube_ovn::{
     api::{
         GatewayType, Invalid, Subnet, crd,
-        parse::{defaulted_subnet_spec, parse_subnet, reason},
+        parse::{defaulted_subnet_spec, parse_subnet, reason, subnet_defaults},
     },
     net::IpRange,
 };
@@ -43,6 +43,32 @@ fn defaults_of_an_empty_spec() {
     assert_eq!(spec.gateway_type, "distributed");
     assert_eq!(spec.enable_lb, Some(true));
     assert!(!spec.default);
+}
+
+/// A merge patch without the field would leave the nodes of a centralized gateway in the spec.
+#[test]
+fn a_switch_to_a_distributed_gateway_clears_its_nodes() {
+    let raw = with("10.1.0.0/24", |s| {
+        s.gateway_type = "distributed".into();
+        s.gateway_node = "node1".into();
+        s.u2o_interconnection_ip = "10.1.0.9".into();
+    });
+    let patch = subnet_defaults(&raw, &settings()).unwrap();
+    for field in ["gatewayNode", "u2oInterconnectionIP"] {
+        let cleared = patch.get(field).is_some_and(|v| v.is_null() || v == "");
+        assert!(cleared, "{field} in {patch}");
+    }
+    let filled = crd::Subnet::new("s1", defaulted_subnet_spec(&raw, &settings()));
+    assert_eq!(subnet_defaults(&filled, &settings()), None);
+}
+
+#[test]
+fn the_address_of_the_api_server_is_no_pods() {
+    let host: std::net::IpAddr = "172.30.0.7".parse().unwrap();
+    let given = kube_ovn::api::Settings { api_server: Some(host), ..settings() };
+    let found = parse_subnet(&subnet("s1", "172.30.0.0/24"), &given).unwrap_err();
+    expect_finding(&found, &["spec.cidrBlock", "172.30.0.7", "API server"]);
+    assert!(parse_subnet(&subnet("s1", "172.30.0.0/24"), &settings()).is_ok());
 }
 
 #[test]

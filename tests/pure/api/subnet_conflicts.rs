@@ -108,6 +108,7 @@ fn nodes_stay_outside_overlay_subnets() {
         internal_ips: DualStack::parse_addresses("172.18.0.2,fc00::2").unwrap(),
         ready: true,
         userspace: false,
+        created: 0,
     };
     let overlay = aged("a", "172.18.0.0/16", 1);
     let found = node_conflicts(&overlay, &settings(), [&node]);

@@ -134,6 +134,27 @@ fn trap_counters_of_any_size_and_form() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
+/// What is written equals what the API server gives back, or it would be written for ever: it keeps
+/// whole numbers of 63 bits, and turns larger ones into doubles without a point.
+#[test]
+fn counts_come_back_as_they_were_written() {
+    for (count, stored) in [
+        (0, "0"),
+        ((1 << 53) + 1, "9007199254740993"),
+        ((1 << 63) - 1, "9223372036854775807"),
+        ((1 << 63) + 1, "9223372036854775808"),
+        ((1 << 64) - 2, "1.8446744073709552e+19"),
+        (1 << 64, "1.8446744073709552e+19"),
+        ((1 << 64) + 5, "1.8446744073709552e+19"),
+    ] {
+        let written = Count(count).stored();
+        assert_eq!(written.to_string(), stored, "{count}");
+        // In exponent form only from 10^21 on.
+        let read = stored.replace("1.8446744073709552e+19", "18446744073709552000");
+        assert_eq!(serde_json::from_str::<Value>(&read).ok(), Some(written), "{count}");
+    }
+}
+
 /// Upstream wrote `replicas: 0` when unset, which its own schema refuses (1 to 3).
 #[test]
 fn trap_unset_replicas_of_vpc_dns_are_not_written() -> Outcome {
