@@ -94,6 +94,14 @@ impl Cluster {
         command
     }
 
+    /// A program of the host that finds this cluster's kubectl.
+    pub fn shell(&self, command: &mut Command) -> Answer {
+        let own = self.kubectl.parent().unwrap_or(Path::new("/")).display();
+        let path = std::env::var("PATH").unwrap_or_default();
+        command.env("KUBECONFIG", self.dir.join("kubeconfig")).env("PATH", format!("{own}:{path}"));
+        answer(run(command, ""), "a shell")
+    }
+
     pub fn kubectl(&self, args: &[&str]) -> Answer {
         self.kubectl_with(args, "")
     }
@@ -209,6 +217,18 @@ impl Cluster {
     pub fn outside(&self) -> &'static str {
         let config = fs::read_to_string(self.dir.join("config")).unwrap_or_default();
         if config.contains("FAMILY=v6") { "fd00:172:31::1" } else { "172.31.255.1" }
+    }
+
+    /// The text for an IPv4 or an IPv6 cluster; both, with a comma, for a dual-stack one.
+    pub fn by_family(&self, v4: &str, v6: &str) -> String {
+        let config = fs::read_to_string(self.dir.join("config")).unwrap_or_default();
+        if config.contains("FAMILY=v6") {
+            v6.to_owned()
+        } else if config.contains("FAMILY=dual") {
+            format!("{v4},{v6}")
+        } else {
+            v4.to_owned()
+        }
     }
 
     /// Lets the web server outside answer `/cgi-bin/me` with the address that it sees.

@@ -188,8 +188,13 @@ impl Story {
 
     fn remove(&self) {
         self.step("(done)");
-        let _ =
-            self.kubectl(&["delete", "deployments,pods", "--all", "--grace-period=0", "--force"]);
+        let _ = self.kubectl(&[
+            "delete",
+            "deployments,statefulsets,pods",
+            "--all",
+            "--grace-period=0",
+            "--force",
+        ]);
         let extra = self.extra.take();
         for (kind, name) in extra.iter().rev() {
             self.cluster
