@@ -116,8 +116,8 @@ clean_cluster() {
     system delete secret kube-ovn-tls kube-ovn-webhook-secret ovn-ipsec-ca --ignore-not-found >/dev/null
     system delete lease kube-ovn-controller --ignore-not-found >/dev/null
     system delete serviceaccount ovn ovn-ovs kube-ovn-cni kube-ovn-app kube-ovn-webhook vpc-dns vpc-nat-gw --ignore-not-found >/dev/null
-    system delete rolebinding ovn kube-ovn-cni kube-ovn-app kube-ovn-app-peers kube-ovn-webhook --ignore-not-found >/dev/null
-    system delete role kube-ovn-app-peers kube-ovn-webhook --ignore-not-found >/dev/null
+    system delete rolebinding ovn ovn-ovs kube-ovn-controller-leader kube-ovn-cni kube-ovn-app kube-ovn-app-peers kube-ovn-webhook --ignore-not-found >/dev/null
+    system delete role kube-ovn-controller-leader kube-ovn-app-peers kube-ovn-webhook --ignore-not-found >/dev/null
     k delete clusterrolebinding ovn ovn-ovs kube-ovn-cni kube-ovn-app kube-ovn-webhook vpc-dns --ignore-not-found >/dev/null
     k delete clusterrole system:ovn system:ovn-ovs system:kube-ovn-cni system:kube-ovn-app system:kube-ovn-webhook system:vpc-dns --ignore-not-found >/dev/null
     remove_marks nodes annotations

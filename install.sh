@@ -143,6 +143,8 @@ install_in_cluster() {
     [ "$ENABLE_SSL" = false ] || make_tls_secret
     apply crds
     apply rbac
+    # The account has its rights in kube-system only; upstream and older versions gave them everywhere.
+    k delete clusterrolebinding ovn-ovs --ignore-not-found >/dev/null
     wait_until 60 established || die "the API server does not accept the custom resources after 60 s (kubectl get crd)"
     say "databases and Open vSwitch"
     apply databases

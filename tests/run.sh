@@ -14,7 +14,7 @@ PATH=$PATH:$HOME/.cargo/bin:/usr/local/cargo/bin
 export SANDBOX_CACHE=${SANDBOX_CACHE:-/var/cache/kube-ovn-sandbox} SKIP=${SKIP:-}
 export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-target} CARGO_TERM_COLOR=never
 PASSED=0 FAILED=0 SKIPPED=0
-FAILURES=()
+FAILURES=() UNSTEADY=()
 T0=$(date +%s)
 
 say() { printf '\n[%4ds] == %s\n' "$(($(date +%s) - T0))" "$*"; }
@@ -50,12 +50,23 @@ rust() {
         awk '{p += $1; f += $2; i += $3} END {print p + 0, f + 0, i + 0}')
     PASSED=$((PASSED + passed)) SKIPPED=$((SKIPPED + ignored + all - asked))
     if [ "$failed" -gt 0 ]; then
-        FAILED=$((FAILED + failed))
-        while read -r name; do FAILURES+=("$target $name"); done < <(sed -nE '/^failures:$/,/^test result/s/^    ([^ ]+)$/\1/p' "$log" | sort -u)
+        while read -r name; do
+            if [ "$failed" -le 4 ] && again "$target" "$name"; then continue; fi
+            FAILED=$((FAILED + 1)) FAILURES+=("$target $name")
+        done < <(sed -nE '/^failures:$/,/^test result/s/^    ([^ ]+)$/\1/p' "$log" | sort -u)
     elif [ $rc != 0 ]; then
         fail "$target: did not build or ended early"
     fi
     rm -f "$log"
+}
+
+# again TARGET NAME: a test on real servers that failed beside others gets one more run alone. It is
+# named in the summary: a test that needs this is to be mended.
+again() {
+    [ "$1" != pure ] || return 1
+    say "once more, alone: $2"
+    cargo test --locked --test "$1" -- --exact "$2" </dev/null || return 1
+    PASSED=$((PASSED + 1)) UNSTEADY+=("$1 $2")
 }
 
 has_test() { grep -q "^name = \"$1\"" <(sed -n '/^\[\[test\]\]/,/^$/p' Cargo.toml); }
@@ -140,6 +151,7 @@ for tier; do
 done
 
 say "summary after $(($(date +%s) - T0)) s"
+for name in ${UNSTEADY[@]+"${UNSTEADY[@]}"}; do echo "  unsteady, passed at the second run: $name"; done
 for failure in ${FAILURES[@]+"${FAILURES[@]}"}; do echo "  failed: $failure"; done
 echo "$PASSED passed, $FAILED failed, $SKIPPED skipped"
 [ $FAILED = 0 ]

@@ -20,6 +20,8 @@ check_rights() {
 create customresourcedefinitions.apiextensions.k8s.io
 create clusterroles.rbac.authorization.k8s.io
 create clusterrolebindings.rbac.authorization.k8s.io
+create roles.rbac.authorization.k8s.io -n kube-system
+create rolebindings.rbac.authorization.k8s.io -n kube-system
 create serviceaccounts -n kube-system
 create deployments.apps -n kube-system
 create daemonsets.apps -n kube-system

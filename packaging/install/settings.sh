@@ -100,8 +100,6 @@ LOGICAL_GATEWAY|false|an underlay default network
 U2O_INTERCONNECTION|false|an underlay default network
 ENABLE_EXTERNAL_VPC|false|import of VPCs
 ENABLE_LB_SVC|false|LoadBalancer Services
-ENABLE_ANP|false|AdminNetworkPolicy
-ENABLE_MIRROR|false|the global traffic mirror
 HW_OFFLOAD|false|hardware offload
 ENABLE_TPROXY|false|probes by TProxy
 ENABLE_OVN_IPSEC|false|IPsec

@@ -68,6 +68,10 @@ impl Object for SecurityGroup {
     fn buckets(&self) -> Vec<(Index, Text)> {
         vec![(Index::SecurityGroupsByDottedName, dotted(&self.name).into())]
     }
+
+    fn facets(&self) -> Vec<(Index, Text, Text)> {
+        vec![(Index::Presence, "".into(), "".into())]
+    }
 }
 
 /// One entry of a Subnet's `spec.acls`, as it goes to OVN.

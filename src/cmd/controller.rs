@@ -42,6 +42,7 @@ use crate::{
         publish::Publisher,
         reconcile::{self, Ended, Inputs, Progress, SharedProgress},
         records::{self, Seed},
+        unsupported::tell_unsupported,
     },
     ovn::FEATURES,
     ovsdb::{
@@ -192,6 +193,8 @@ async fn lead(
     let (gateways, known_gateways) = watch::channel(Default::default());
     let (silence, silent) = watch::channel(Default::default());
     let _probes = AbortOnDrop(tokio::spawn(probe_gateways(known_gateways, silence)));
+    let unsupported = tell_unsupported(client.clone(), APPLET.name);
+    let _unsupported = AbortOnDrop(tokio::spawn(unsupported));
     let (mut watches, updates) = Watches::new(client.clone());
     let mut kinds = start_watches(&mut watches, settings);
     if settings.enable_anp {

@@ -24,6 +24,7 @@ const FIGURES: &[(&str, &str, Read)] = &[
     ("kube_ovn_oracle_differences", "Owners that a full recomputation corrected.", |p| {
         p.oracle_differences as i64
     }),
+    ("kube_ovn_oracle_runs", "Full recomputations made and compared.", |p| p.oracle_runs as i64),
     ("kube_ovn_waiting", "Pods and nodes that wait for an address.", |p| {
         p.waiting_claimants as i64
     }),

@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     Applet,
     daemon_options::{self, DaemonOptions, Task, TunnelType},
-    options::Environment,
+    options::{self, Environment},
     runtime,
 };
 use crate::{
@@ -95,7 +95,7 @@ fn conflist(options: &DaemonOptions) -> anyhow::Result<()> {
 
 /// A client for the cluster; an empty path means the service account of the pod.
 async fn client(kubeconfig: Option<&Path>) -> anyhow::Result<Client> {
-    let config = match kubeconfig {
+    let mut config = match kubeconfig {
         None => kube::Config::incluster().context("no service account; give --kubeconfig")?,
         Some(path) => {
             let file = kube::config::Kubeconfig::read_from(path)
@@ -103,6 +103,7 @@ async fn client(kubeconfig: Option<&Path>) -> anyhow::Result<Client> {
             kube::Config::from_custom_kubeconfig(file, &Default::default()).await?
         }
     };
+    options::limit_silence(&mut config);
     Ok(Client::try_from(config)?)
 }
 

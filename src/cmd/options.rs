@@ -163,6 +163,20 @@ pub fn log_options(given: &Given<'_>) -> Result<LogOptions, Usage> {
 /// Connection to the Kubernetes API: a kubeconfig, else the pod's service account (or, outside of
 /// a cluster, the user's own kubeconfig).
 pub async fn kube_config(kubeconfig: Option<&std::path::Path>) -> anyhow::Result<kube::Config> {
+    let mut config = found_config(kubeconfig).await?;
+    limit_silence(&mut config);
+    Ok(config)
+}
+
+/// An API server whose host lost its power closes nothing: without a limit a request would wait
+/// for TCP to give up, a quarter of an hour. A watch hears a bookmark every minute.
+pub fn limit_silence(config: &mut kube::Config) {
+    const LONGEST: std::time::Duration = std::time::Duration::from_secs(90);
+    config.read_timeout = Some(LONGEST);
+    config.write_timeout = Some(LONGEST);
+}
+
+async fn found_config(kubeconfig: Option<&std::path::Path>) -> anyhow::Result<kube::Config> {
     use anyhow::Context;
     use kube::config::{KubeConfigOptions, Kubeconfig};
     let Some(path) = kubeconfig else {

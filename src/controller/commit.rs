@@ -336,8 +336,13 @@ impl Commit {
             self.flight = Some(Flight::Batch { batch, plan });
             return Next::Send(transaction);
         }
-        // One oversized plan was accepted, not every later one.
-        self.accepted &= !self.pending.is_empty();
+        // One oversized plan was accepted, not every later one; an owner that waits for something
+        // else does not keep it open.
+        if self.accepted {
+            self.inspect = true;
+            self.inspect_pending(engine);
+            self.accepted = self.verdict.blown();
+        }
         Next::Idle
     }
 
@@ -350,7 +355,7 @@ impl Commit {
     }
 
     fn inspect_pending(&mut self, engine: &Engine) {
-        if !std::mem::take(&mut self.inspect) || self.accepted {
+        if !std::mem::take(&mut self.inspect) {
             return;
         }
         let replica = &self.replica;

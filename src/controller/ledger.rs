@@ -18,7 +18,8 @@ use std::{
 use crate::{
     api::{Index, Ip, IpPool, Kind, Node, Pod, Renumbering, Settings, Subnet, Text, names},
     ipam::{Allocation, Ipam, IpamError, NodeAddresses, Record, SubnetSpec},
-    ovn::{placement, validity},
+    ovn::{keys, placement, validity},
+    ovsdb::row::RowKey,
     store::{Owner, Problem, Store, View},
 };
 
@@ -464,18 +465,20 @@ impl Ledger {
     }
 
     /// Works through what changed, up to `limit` writes under way. `seed` is fresh randomness for
-    /// MACs; `committed` says whether the facts of an owner are in the database.
+    /// MACs.
     pub fn evaluate(
         &mut self,
         store: &Store,
         mut seed: impl FnMut() -> u64,
-        committed: impl Fn(&Owner) -> bool,
+        northbound: &Northbound<'_>,
         limit: usize,
     ) -> Vec<Action> {
         let mut actions = Vec::new();
+        // The port of a pod that was deleted while nobody led has no owner that could be asked.
         let ready = |port: &Text| {
             let ip = store.get::<Ip>(port);
-            ip.is_some_and(|ip| self.port_owners(ip).iter().all(&committed))
+            ip.is_some_and(|ip| self.port_owners(ip).iter().all(northbound.committed))
+                && !(northbound.holds)(&keys::pod_port(port))
         };
         for port in self.doomed.iter().filter(|p| ready(p)).cloned().collect::<Vec<_>>() {
             self.doomed.remove(&port);
@@ -533,6 +536,14 @@ impl Ledger {
             self.delete(&port, actions);
         }
     }
+}
+
+/// What the database says before an address is freed.
+pub struct Northbound<'a> {
+    /// Whether the facts of an owner are in it.
+    pub committed: &'a dyn Fn(&Owner) -> bool,
+    /// Whether it may hold the row.
+    pub holds: &'a dyn Fn(&RowKey) -> bool,
 }
 
 fn subnet_spec(store: &Store, subnet: &Subnet) -> Option<SubnetSpec> {

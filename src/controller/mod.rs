@@ -11,3 +11,4 @@ pub mod patience;
 pub mod publish;
 pub mod reconcile;
 pub mod records;
+pub mod unsupported;

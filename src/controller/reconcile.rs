@@ -22,6 +22,7 @@ use crate::{
 };
 
 mod hold_back;
+pub mod oracle;
 mod usage;
 
 use super::{
@@ -30,17 +31,17 @@ use super::{
     figures::Figures,
     gateway,
     gateway_probe::{self, Targets},
-    ledger::{Action, Claimant, Ledger},
+    ledger::{Action, Claimant, Ledger, Northbound},
     patience::{Patience, Rivals, STUCK, State, Verdict},
     publish::Publisher,
     records::{Existence, RecordError, apply_action},
 };
 
 use hold_back::HeldBack;
+use oracle::{Applied, Oracle};
 
 /// API writes of IP CRs under way at a time: beyond this the API server only queues.
 const WRITES: usize = 64;
-const ORACLE: Duration = Duration::from_secs(600);
 /// Metrics of subnets are renewed this often, as a usual scrape comes.
 const FIGURES: Duration = Duration::from_secs(10);
 const TICK: Duration = Duration::from_secs(1);
@@ -74,6 +75,7 @@ pub struct Progress {
     pub drift: u64,
     pub owner_runs: u64,
     pub oracle_differences: u64,
+    pub oracle_runs: u64,
     pub pods: usize,
     pub rows: usize,
 }
@@ -129,8 +131,7 @@ pub struct Reconciler {
     unplaced: Vec<Text>,
     patience: Patience,
     was_settled: bool,
-    last_oracle: Instant,
-    oracle_differences: u64,
+    oracle: Oracle,
     progress: SharedProgress,
     nodes: watch::Sender<Option<Nodes>>,
     gateways: watch::Sender<Targets>,
@@ -138,6 +139,21 @@ pub struct Reconciler {
     silent: BTreeSet<Text>,
     figures: Figures,
     figures_shown: Instant,
+}
+
+/// Features whose flag says that none of their rows shall stay.
+fn switched_off(settings: &Settings) -> impl Iterator<Item = &'static str> {
+    const BALANCERS: &[&str] = &["service"];
+    const POLICIES: &[&str] =
+        &["network-policy", "policy-member", "policy-exemption", "policy-gateway", "policy-node"];
+    const ADMIN: &[&str] =
+        &["admin-network-policy", "baseline-admin-network-policy", "admin-policy-node"];
+    let flags = [
+        (settings.enable_lb, BALANCERS),
+        (settings.enable_np, POLICIES),
+        (settings.enable_anp, ADMIN),
+    ];
+    flags.into_iter().filter(|(enabled, _)| !enabled).flat_map(|(_, names)| names.iter().copied())
 }
 
 /// Runs until leadership has to end.
@@ -163,8 +179,7 @@ pub async fn reconcile(features: &'static [Feature], inputs: Inputs) -> Ended {
         unplaced: Vec::new(),
         patience: Patience::new(inputs.rivals),
         was_settled: false,
-        last_oracle: Instant::now(),
-        oracle_differences: 0,
+        oracle: Oracle::default(),
         progress: inputs.progress,
         nodes: inputs.nodes,
         gateways: inputs.gateways,
@@ -172,8 +187,8 @@ pub async fn reconcile(features: &'static [Feature], inputs: Inputs) -> Ended {
         figures: inputs.figures,
         figures_shown: Instant::now(),
     };
-    if !inputs.settings.enable_lb {
-        reconciler.commit.switch_off("service");
+    for feature in switched_off(&inputs.settings) {
+        reconciler.commit.switch_off(feature);
     }
     reconciler.apply(vec![(Arc::new(inputs.settings) as Arc<dyn Stored>).into()]);
     let mut tick = tokio::time::interval(TICK);
@@ -293,7 +308,7 @@ impl Reconciler {
                     if changed.is_empty() {
                         continue;
                     }
-                    reads.extend(changed.into_iter().map(|r| (r, Cause::Changed)));
+                    reads.extend(changed.into_iter().map(|r| (r, Cause::Edited)));
                     let problem = self.ledger.upserted(&self.store, kind, &key);
                     let problem = problem.or_else(|| self.held_back_problem(kind, &key));
                     self.note_ledger_problem(kind, &key, problem);
@@ -493,9 +508,11 @@ impl Reconciler {
         for conflict in self.ledger.take_conflicts() {
             tracing::error!(conflict, "address records contradict each other");
         }
-        if now.duration_since(self.last_oracle) > ORACLE && self.in_sync() {
-            self.last_oracle = now;
-            self.consult_oracle();
+        let applied = if self.is_settled() { Applied::All } else { Applied::Part };
+        if self.in_sync() && self.oracle.is_due(now, applied) {
+            let (differences, cost) = oracle::consult(&mut self.engine, &self.store);
+            self.commit.compare_all(&self.engine);
+            self.oracle.note(Instant::now(), cost, differences);
         }
         if let Some(verdict) = self.commit.held_back() {
             tracing::error!(
@@ -535,19 +552,14 @@ impl Reconciler {
         });
     }
 
-    /// Recomputes everything from scratch and compares; a difference is repaired.
-    fn consult_oracle(&mut self) {
-        let differences = self.engine.differences(&self.store);
-        if !differences.is_empty() {
-            tracing::error!(owners = ?differences, "incremental result differs from a full one");
-            self.oracle_differences += differences.len() as u64;
-            self.engine.rebuild(&self.store);
-        }
-        self.commit.compare_all(&self.engine);
-    }
-
     fn in_sync(&self) -> bool {
         self.unsynced.is_empty() && self.commit.synced()
+    }
+
+    fn is_settled(&self) -> bool {
+        self.unsynced.is_empty()
+            && (self.commit.settled() || self.commit.is_waiting_only())
+            && self.ledger.is_idle()
     }
 
     /// Does all that is now possible.
@@ -588,7 +600,11 @@ impl Reconciler {
             std::collections::hash_map::RandomState::new().build_hasher().finish()
         };
         let commit = &self.commit;
-        let actions = self.ledger.evaluate(&self.store, seed, |o| commit.is_committed(o), WRITES);
+        let northbound = Northbound {
+            committed: &|owner| commit.is_committed(owner),
+            holds: &|row| !commit.synced() || commit.replica().by_id(row.table, &row.id).is_some(),
+        };
+        let actions = self.ledger.evaluate(&self.store, seed, &northbound, WRITES);
         self.report_waiting();
         for action in actions {
             let claimant = self.claimant(&action);
@@ -633,9 +649,7 @@ impl Reconciler {
         } else if !self.commit.settled() {
             waiting.push("transactions".into());
         }
-        let settled = self.unsynced.is_empty()
-            && (self.commit.settled() || self.commit.is_waiting_only())
-            && self.ledger.is_idle();
+        let settled = self.is_settled();
         self.was_settled |= settled;
         let counters = &self.commit.counters;
         let progress = Progress {
@@ -648,7 +662,8 @@ impl Reconciler {
             refused: counters.refused,
             drift: counters.drift,
             owner_runs: self.engine.runs(),
-            oracle_differences: self.oracle_differences,
+            oracle_differences: self.oracle.differences,
+            oracle_runs: self.oracle.runs,
             pods: self.store.len(Kind::Pod),
             rows: self.engine.desired().row_count(),
         };

@@ -91,6 +91,17 @@ pub enum Existence {
     Absent,
 }
 
+/// Whether what is there says of an allocation what we would have written.
+fn is_same_record(seen: &crd::Ip, ours: &crd::Ip) -> bool {
+    let of = |ip: &crd::Ip| {
+        let spec = ip.spec.clone();
+        (spec.subnet, spec.v4_ip_address, spec.v6_ip_address, spec.mac_address, spec.pod_name)
+    };
+    seen.metadata.deletion_timestamp.is_none()
+        && seen.spec.namespace == ours.spec.namespace
+        && of(seen) == of(ours)
+}
+
 /// Carries out an action. Repeating one that was done before is a success.
 pub async fn apply_action(
     client: Client,
@@ -108,7 +119,13 @@ pub async fn apply_action(
             let resource = ip_resource(ip, owner.as_ref());
             match api.create(&PostParams::default(), &resource).await {
                 Ok(_) => Ok(Existence::Done),
-                Err(kube::Error::Api(status)) if status.is_already_exists() => Ok(Existence::Other),
+                Err(kube::Error::Api(status)) if status.is_already_exists() => {
+                    let seen = api.get_opt(&ip.name).await;
+                    let seen = seen.map_err(failed("read", "IP", &ip.name))?;
+                    // An answer that was lost on the way is no other's record.
+                    let ours = seen.is_some_and(|seen| is_same_record(&seen, &resource));
+                    Ok(if ours { Existence::Done } else { Existence::Other })
+                }
                 Err(error) => Err(failed("create", "IP", &ip.name)(error)),
             }
         }
@@ -125,7 +142,15 @@ pub async fn apply_action(
             gone(result).map_err(failed("delete", "IP", name))
         }
         Action::Finalize(name) => {
-            let patch = Patch::Merge(json!({ "metadata": { "finalizers": null } }));
+            // Finalizers of others stay.
+            let seen = api.get_opt(name).await.map_err(failed("read", "IP", name))?;
+            let Some(seen) = seen else { return Ok(Existence::Absent) };
+            let ours = |f: &&String| *f != names::finalizer::CONTROLLER;
+            let left: Vec<&String> = seen.finalizers().iter().filter(ours).collect();
+            let patch = Patch::Merge(json!({ "metadata": {
+                "finalizers": left,
+                "resourceVersion": seen.resource_version(),
+            }}));
             let result = api.patch(name, &PatchParams::default(), &patch).await.map(|_| ());
             gone(result).map_err(failed("release", "IP", name))
         }

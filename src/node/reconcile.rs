@@ -138,9 +138,10 @@ impl HostLoop {
         }
     }
 
-    /// Before all lists are in, absent objects mean nothing, and nothing may be removed.
+    /// Before all lists are in, absent objects mean nothing, and nothing may be removed: rules of
+    /// egress gateways are for the pods of this node.
     fn is_synced(&self) -> bool {
-        const NEEDED: [Kind; 3] = [Kind::Node, Kind::Subnet, Kind::ExternalGateway];
+        const NEEDED: [Kind; 4] = [Kind::Node, Kind::Subnet, Kind::ExternalGateway, Kind::Pod];
         self.cluster.read(|s| NEEDED.iter().all(|k| s.synced.contains(k)))
     }
 

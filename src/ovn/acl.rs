@@ -3,7 +3,7 @@
 //! Towards a port (to-lport), the first of these that speaks about a packet counts:
 //!
 //! 1. AdminNetworkPolicy (tier 1: 30000 - 100 * priority - index of the rule)
-//! 2. nodes to their pods, and to those of private subnets (tier 2: 3000)
+//! 2. nodes to their pods, join ports to those of private subnets (tier 2: 3000)
 //! 3. subnet ACL, for example 2500: `spec.acls` stand at the priority that the user wrote
 //! 4. security group rule (2300 - its priority); address resolution, DHCP, VRRP (2005)
 //! 5. same security group (2004)
@@ -12,7 +12,7 @@
 //! 8. NetworkPolicy, isolated (2000: drop)
 //! 9. allowEWTraffic (1900)
 //! 10. subnet ACL, for example 1500
-//! 11. private subnet (1001: inside and allowSubnets)
+//! 11. private subnet (1001: inside, allowSubnets and addresses of nodes)
 //! 12. subnet ACL, for example 1000, and the drop of a private subnet
 //! 13. BaselineAdminNetworkPolicy (tier 3: 1800 - index of the rule)
 //!

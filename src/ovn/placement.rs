@@ -1,10 +1,14 @@
 //! Which subnets a namespace and a pod belong to.
 
+use std::net::IpAddr;
+
 use crate::{
     api::{
         Index, Ip, IpPool, Kind, Namespace, Pod, PodLife, Settings, Subnet, Text, Vpc,
         names::suffix,
+        parse::{PoolWish, fixed_addresses, parse_pool_wish},
     },
+    net::{DualStack, Family, Mac},
     store::{Problem, View},
 };
 
@@ -110,7 +114,42 @@ pub fn pod_addresses<'a>(view: &View<'a>, pod: &Pod, settings: &Settings) -> Vec
     view.list::<Ip>(Index::IpsByPod, &key)
         .into_iter()
         .filter(|ip| ip.managed && of_machine(ip) == machine.is_some())
+        .filter(|ip| !is_outdated(view, pod, ip))
         .collect()
+}
+
+/// Whether a record that an earlier pod of the name left is not what this one asks for: the
+/// template of its StatefulSet, or the pod itself, names another address, pool or MAC now. A pod
+/// that was set up once keeps what it has.
+pub fn is_outdated(view: &View<'_>, pod: &Pod, ip: &Ip) -> bool {
+    let provider = provider_of(ip);
+    let annotation = |name| pod.annotation(provider, name).filter(|text| !text.trim().is_empty());
+    if ip.reserved || annotation(suffix::ALLOCATED).is_some_and(|v| &**v == "true") {
+        return false;
+    }
+    let differs = |wished: &DualStack<IpAddr>| {
+        wished.iter().any(|(family, address)| ip.addresses.get(family) != Some(address))
+    };
+    if let Some(mac) = annotation(suffix::MAC_ADDRESS).and_then(|text| text.parse::<Mac>().ok())
+        && ip.mac.is_some_and(|own| own != mac)
+    {
+        return true;
+    }
+    if let Some(text) = annotation(suffix::IP_ADDRESS) {
+        return fixed_addresses(text).is_ok_and(|wished| differs(&wished));
+    }
+    match annotation(suffix::IP_POOL).map(|text| parse_pool_wish(text)) {
+        Some(Ok(PoolWish::Addresses(all))) => all.iter().all(differs),
+        Some(Ok(PoolWish::Pool(name))) => view.get::<IpPool>(&name).is_some_and(|pool| {
+            let holds = |address: &IpAddr| pool.ranges.iter().any(|range| range.contains(*address));
+            let of_pool = |(family, address): (Family, &IpAddr)| {
+                let has = pool.ranges.iter().any(|range| range.family == family);
+                !has || holds(address)
+            };
+            ip.subnet != pool.subnet || !ip.addresses.iter().all(of_pool)
+        }),
+        _ => false,
+    }
 }
 
 /// Why a recorded address cannot be a pod's.

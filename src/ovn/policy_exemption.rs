@@ -1,11 +1,13 @@
 //! What no NetworkPolicy takes from a pod. All of it is there only while there are policies: an ACL
-//! makes a switch track connections.
+//! makes a switch track connections. Probes of the own node are also kept from security groups:
+//! upstream let them pass as long as any NetworkPolicy existed anywhere, and the pods of a group
+//! stopped being ready when the last one was deleted.
 //!
 //! Upstream wrote the exemption of the gateway without naming ports, so that it admitted traffic
 //! of every port of the switch; here it concerns the pods that policies select.
 
 use crate::{
-    api::{Index, Ip, NetworkPolicy, Node, Settings, policy::Direction},
+    api::{Index, Ip, NetworkPolicy, Node, SecurityGroup, Settings, policy::Direction},
     net::{Family, address_set_name, field},
     ovsdb::{
         row::{Element, Fact, RowBuilder, RowKey},
@@ -25,6 +27,11 @@ const GROUP: &str = "network_policy_pods";
 
 fn in_force(view: &View<'_>, settings: &Settings) -> bool {
     settings.enable_np && view.values::<NetworkPolicy>(Index::Presence, "").next().is_some()
+}
+
+/// Whether nodes need their exemption: something may keep them from their pods.
+fn for_nodes(view: &View<'_>, settings: &Settings) -> bool {
+    in_force(view, settings) || view.values::<SecurityGroup>(Index::Presence, "").next().is_some()
 }
 
 /// An exemption, before it has a row.
@@ -152,7 +159,7 @@ pub fn of_node(view: &View<'_>, name: &str) -> Output {
     let (Some(node), Some(settings)) = (view.get::<Node>(name), view.get::<Settings>("")) else {
         return Output::default();
     };
-    if !in_force(view, settings) {
+    if !for_nodes(view, settings) {
         return Output::default();
     }
     let group = keys::node_group_name(view, name);

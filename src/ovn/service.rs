@@ -10,7 +10,7 @@ use std::{
 
 use crate::{
     api::{
-        EndpointSlice, Index, Ip, Kind, Node, Protocol, Service, ServicePort, Settings, Subnet,
+        EndpointSlice, Index, Kind, Node, Pod, Protocol, Service, ServicePort, Settings, Subnet,
         Text, TrafficPolicy, front,
         names::{Session, annotation, label},
         parse::{SESSION_SECONDS, reason},
@@ -24,7 +24,7 @@ use crate::{
     store::{Output, Problem, View, Wanted},
 };
 
-use super::{keys, load_balancer, service_backends::Backends};
+use super::{keys, load_balancer, placement, service_backends::Backends};
 
 pub fn desired(view: &View<'_>, key: &str) -> Output {
     let (Some(service), Some(settings)) = (view.get::<Service>(key), view.get::<Settings>(""))
@@ -101,8 +101,10 @@ fn vpc_of(
 ) -> Text {
     for endpoint in slices.iter().flat_map(|slice| &slice.endpoints) {
         let Some(pod) = &endpoint.pod else { continue };
+        // The addresses of a launcher of a virtual machine are recorded for the machine.
         let key = format!("{}/{pod}", service.namespace);
-        for ip in view.list::<Ip>(Index::IpsByPod, &key) {
+        let Some(pod) = view.get::<Pod>(&key) else { continue };
+        for ip in placement::pod_addresses(view, pod, settings) {
             if ip.addresses.iter().any(|(_, a)| *a == endpoint.address)
                 && let Some(subnet) = view.get::<Subnet>(&ip.subnet)
             {

@@ -11,7 +11,11 @@ use crate::{
     store::{Output, View},
 };
 
-use super::{acl::TIER, keys, validity::valid_subnet};
+use super::{
+    acl::{LOG_METER, TIER, log_meter},
+    keys,
+    validity::valid_subnet,
+};
 
 /// Priority of `allowEWTraffic`.
 const EAST_WEST: i64 = 1900;
@@ -55,6 +59,7 @@ fn given(subnet: &Subnet) -> Vec<Fact> {
 
 fn private(view: &View<'_>, subnet: &Subnet, settings: &Settings) -> Vec<Fact> {
     let mut facts = acl(subnet, 1000, "ip".into(), "drop");
+    facts.extend(log_meter());
     for (family, cidr) in subnet.cidrs.iter() {
         let (src, dst) = (field(family, "src"), field(family, "dst"));
         let both = |a: Cidr, b: Cidr| format!("{src} == {a} && {dst} == {b}");
@@ -63,10 +68,11 @@ fn private(view: &View<'_>, subnet: &Subnet, settings: &Settings) -> Vec<Fact> {
             let pair = format!("({}) || ({})", both(*cidr, *allowed), both(*allowed, *cidr));
             facts.extend(acl(subnet, 1001, pair, "allow-related"));
         }
-        // Nodes reach their pods (probes) whatever the subnet says. They come with their own
-        // address, which upstream left out, or with that of their join port.
+        // Nodes reach their pods (probes) whatever the subnet says. They come with the address of
+        // their join port, or with their own, which upstream left out: that one passes the subnet
+        // as its neighbours do, and no policy or security group of a pod.
         let nodes = format!("{src} == ${}", names::node_address_set(family));
-        facts.extend(acl(subnet, 3000, nodes, "allow-related"));
+        facts.extend(acl(subnet, 1001, nodes, "allow-related"));
         let join = view.get::<Subnet>(&settings.node_switch);
         if let Some(join) = join.and_then(|j| j.cidrs.get(family)) {
             facts.extend(acl(subnet, 3000, format!("{src} == {join}"), "allow-related"));
@@ -139,8 +145,11 @@ fn switch_acl(
         } else {
             subnet.name.to_string()
         };
-        row =
-            row.set(nb::acl::LOG, true).set(nb::acl::SEVERITY, "warning").set(nb::acl::NAME, name);
+        row = row
+            .set(nb::acl::LOG, true)
+            .set(nb::acl::SEVERITY, "warning")
+            .set(nb::acl::METER, LOG_METER)
+            .set(nb::acl::NAME, name);
     }
     let member = Fact::Member {
         row: keys::switch(&subnet.name),

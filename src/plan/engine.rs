@@ -8,13 +8,26 @@ use crate::{
 
 use super::desired::{Desired, Touch, normalized, touch_of};
 
-/// Why an owner ran again; the fuse lets explicit deletes pass.
+/// Why an owner ran again; the fuse lets explicit deletes and edits pass.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Cause {
     /// A Kubernetes object was deleted before our eyes.
     Deleted,
-    /// Anything else: an edit, a relist, a restart.
+    /// The owner's own object is there and was read anew: what it no longer asks for may go.
+    Edited,
+    /// Anything else: another object that it read, absence after a relist, a restart.
     Changed,
+}
+
+impl Cause {
+    /// What the cause is to others that read the object. An edit of a subnet explains the rows of
+    /// the subnet, not those of all its pods.
+    fn of_reader(self) -> Self {
+        match self {
+            Cause::Edited => Cause::Changed,
+            cause => cause,
+        }
+    }
 }
 
 /// The stored result of one owner.
@@ -117,7 +130,7 @@ impl Engine {
                 }
             }
             for owner in self.readers.get(read).into_iter().flat_map(Readers::iter) {
-                mark(owner.clone(), cause);
+                mark(owner.clone(), cause.of_reader());
             }
         }
         // What is gone goes first: its addresses may be those of something new.

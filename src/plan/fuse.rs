@@ -1,5 +1,6 @@
-//! The fuse: a plan that would delete much of the network without a Kubernetes delete behind it
-//! waits for a human.
+//! The fuse: a plan that would delete much of the network without a Kubernetes delete behind it,
+//! or an edit of the very object that the rows are for, waits for a human. An edit must pass: rules
+//! that a policy no longer has would go on to be in force.
 
 use std::collections::BTreeSet;
 
@@ -15,7 +16,7 @@ const SHARE: usize = 10;
 /// What was found in the pending touches.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Verdict {
-    /// Owners whose touches delete rows without an explicit Kubernetes delete.
+    /// Owners whose touches delete rows without an explicit Kubernetes delete or edit.
     pub suspects: BTreeSet<Owner>,
     /// Rows that they would delete.
     pub rows: usize,
@@ -39,7 +40,7 @@ pub fn inspect(
 ) -> Verdict {
     let mut verdict = Verdict { limit: FLOOR.max(owned / SHARE), ..Verdict::default() };
     for (owner, cause, touches) in pending.iter() {
-        if cause == Cause::Deleted {
+        if cause != Cause::Changed {
             continue;
         }
         let doomed = touches

@@ -1,7 +1,10 @@
 //! Everything that must agree at rest: pods, IP objects, logical ports, links and OVS ports of the
 //! nodes, rules; and the controller's own recomputation.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use serde_json::Value;
 
@@ -52,12 +55,34 @@ pub fn disagreements(cluster: &Cluster) -> Result<Vec<String>, String> {
     Ok(findings)
 }
 
+/// Waits until the controller has recomputed everything after this moment: what it said of its
+/// differences before proves nothing of what came since.
+fn recomputed(cluster: &Cluster) -> Result<(), String> {
+    let figure = |metric: &str| -> Result<f64, String> {
+        let metrics = cluster.controller_metrics()?;
+        metrics.get(metric).copied().ok_or(format!("no metric {metric}"))
+    };
+    let first = figure("kube_ovn_oracle_runs")?;
+    for _ in 0..60 {
+        let runs = figure("kube_ovn_oracle_runs")?;
+        // A controller that started meanwhile counts from 0.
+        if runs > first || (1.0..first).contains(&runs) {
+            return match figure("kube_ovn_oracle_differences")? {
+                0.0 => Ok(()),
+                found => Err(format!("a full recomputation corrected {found} owners")),
+            };
+        }
+        std::thread::sleep(Duration::from_secs(1));
+    }
+    Err("the controller has not recomputed everything for a minute".into())
+}
+
 /// No disagreement, or all of them as an error.
 pub fn agreement(cluster: &Cluster) -> Result<(), String> {
     let findings = disagreements(cluster)?;
     let shown: Vec<&String> = findings.iter().take(20).collect();
     if findings.is_empty() {
-        Ok(())
+        recomputed(cluster)
     } else {
         Err(format!("{} findings: {shown:#?}", findings.len()))
     }

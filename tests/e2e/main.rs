@@ -25,6 +25,7 @@ mod guard;
 mod ko;
 mod manual_addresses;
 mod masters;
+mod not_supported;
 mod operate;
 mod pods;
 mod policy;

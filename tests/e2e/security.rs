@@ -84,3 +84,61 @@ fn security_group_lets_in_what_its_rules_say() {
         s.pings("other", &web);
     });
 }
+
+#[test]
+fn a_pod_of_several_groups_may_do_what_any_of_them_allows() {
+    story("security-groups", |s| {
+        let nodes = s.cluster.nodes();
+        let [web, ping, team] = ["e2e-sg-http", "e2e-sg-ping", "e2e-sg-team"];
+        for group in [web, ping, team] {
+            s.goes_with("security-group", group);
+        }
+        let subnet = s.cluster.objects(&["subnet", "ovn-default"]).remove(0);
+        let versions: Vec<(&str, &str)> = match text(&subnet["spec"]["protocol"]).as_str() {
+            "IPv6" => vec![("ipv6", "::/0")],
+            "Dual" => vec![("ipv4", "0.0.0.0/0"), ("ipv6", "::/0")],
+            _ => vec![("ipv4", "0.0.0.0/0")],
+        };
+        let rules = |protocol: &str| -> Vec<Value> {
+            let rule = |(version, all): &(&str, &str)| {
+                let mut rule = json!({"ipVersion": version, "policy": "allow", "priority": 1,
+                    "protocol": protocol, "remoteType": "address", "remoteAddress": all});
+                if protocol == "tcp" {
+                    (rule["portRangeMin"], rule["portRangeMax"]) = (80.into(), 80.into());
+                }
+                rule
+            };
+            versions.iter().map(rule).collect()
+        };
+        put_group(s, web, &rules("tcp"), &rules("all"));
+        put_group(s, ping, &rules("icmp"), &rules("all"));
+        // Members of one group talk to each other, whatever its rules say.
+        s.cluster.apply(&[json!({"apiVersion": "kubeovn.io/v1", "kind": "SecurityGroup",
+            "metadata": {"name": team}, "spec": {"allowSameGroupTraffic": true,
+                "ingressRules": [], "egressRules": rules("all")}})]);
+        s.start(&[
+            Pod::new("both").on(&nodes[0].name).with("security_groups", &format!("{web},{ping}")),
+            Pod::new("one").on(&nodes[1].name).with("security_groups", web),
+            Pod::new("mate").on(&nodes[0].name).with("security_groups", team),
+            Pod::new("other").on(&nodes[1].name).with("security_groups", team),
+            Pod::new("free").on(&nodes[1].name),
+        ]);
+        let [both, one, mate] = ["both", "one", "mate"].map(|pod| s.ip(pod));
+        s.fetches("free", &page_of(&both), "both");
+        s.pings("free", &both);
+        s.fetches("free", &page_of(&one), "one");
+        s.never_pings("free", &one);
+        s.pings("other", &mate);
+        s.fetches("other", &page_of(&mate), "mate");
+        s.never_pings("free", &mate);
+        // It leaves one of its groups, and with it what only that one allowed.
+        let annotate = format!("ovn.kubernetes.io/security_groups={web}");
+        s.kubectl(&["annotate", "pod", "both", "--overwrite", &annotate]).expect("annotate");
+        retry(20, || match s.exec("free", &["ping", "-c", "1", "-W", "1", &both]) {
+            Ok(_) => Err("still answers".to_owned()),
+            Err(_) => Ok(()),
+        });
+        s.never_pings("free", &both);
+        s.fetches("free", &page_of(&both), "both");
+    });
+}

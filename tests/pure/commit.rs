@@ -6,7 +6,7 @@ use std::{
 };
 
 use kube_ovn::{
-    api::{Kind, Settings},
+    api::{Kind, Settings, Subnet, SubnetAcl},
     controller::commit::{AcceptPlan, Commit, Finished, Next, monitored},
     ovn::FEATURES,
     ovsdb::{
@@ -51,7 +51,7 @@ impl Leader {
 
     fn put(&mut self, objects: impl IntoIterator<Item = Arc<dyn Stored>>) {
         let reads: Vec<Read> = objects.into_iter().flat_map(|o| self.store.upsert(o)).collect();
-        self.refresh(&reads, Cause::Changed);
+        self.refresh(&reads, Cause::Edited);
     }
 
     fn remove(&mut self, kind: Kind, key: &str, cause: Cause) {
@@ -271,6 +271,51 @@ fn mass_deletion_without_deletes_waits_for_the_operator() {
     accepting.connect(&mut nb);
     accepting.run(&mut nb);
     assert_eq!(nb.dump().matches("Logical_Switch_Port pod:").count(), 2);
+    // It was accepted once. An owner that waits does not keep the fuse out for ever.
+    accepting.put(pods(120));
+    accepting.run(&mut nb);
+    accepting.put([shared(pod("default", "waits", Some("node1")))]);
+    accepting.put([shared(pod_ip("default", "waits", "missing", "10.99.0.1"))]);
+    accepting.run(&mut nb);
+    for i in 0..120 {
+        accepting.remove(Kind::Pod, &format!("default/p{i}"), Cause::Changed);
+    }
+    accepting.run(&mut nb);
+    assert!(accepting.commit.held_back().is_some_and(|v| v.rows == 120));
+}
+
+#[test]
+fn an_edit_that_takes_many_rows_of_its_object_is_no_accident() {
+    let acl = |n: usize| SubnetAcl {
+        direction: "to-lport".into(),
+        priority: 1000 + n as i64,
+        matching: format!("ip4.src == 192.0.2.{n}").into(),
+        action: "drop".into(),
+    };
+    let with = |count| shared(Subnet { acls: (0..count).map(acl).collect(), ..extra() });
+    fn extra() -> Subnet {
+        subnet("extra", "10.20.0.0/16")
+    }
+    let mut nb = Server::new(&nb::DATABASE);
+    let mut leader = Leader::connected(&mut nb, small_cluster());
+    leader.put([with(100)]);
+    leader.run(&mut nb);
+    assert_eq!(nb.dump().matches("ACL subnet-acl:extra").count(), 100);
+    leader.put([with(1)]);
+    leader.run(&mut nb);
+    assert!(leader.commit.held_back().is_none());
+    assert_eq!(nb.dump().matches("ACL subnet-acl:extra").count(), 1, "revoked rules are gone");
+    // The pods of a subnet are not the subnet: their ports wait.
+    leader.put(pods(120));
+    leader.run(&mut nb);
+    let foreign = Subnet {
+        provider: "macvlan.default".into(),
+        ..subnet("ovn-default", "10.16.0.0/16,fd00:10:16::/64")
+    };
+    leader.put([shared(foreign)]);
+    leader.run(&mut nb);
+    assert!(leader.commit.held_back().is_some_and(|v| v.rows >= 120));
+    assert_eq!(nb.dump().matches("Logical_Switch_Port pod:p").count(), 120);
 }
 
 #[test]
@@ -305,8 +350,8 @@ fn a_feature_switched_off_by_its_flag_goes_without_the_operator() {
             next.commit.switch_off("service");
         }
         next.put(small_cluster());
-        next.put(services(120));
         next.put([off()]);
+        next.put(services(120));
         next.connect(&mut nb);
         next.run(&mut nb);
         assert_eq!(nb.dump().matches("Load_Balancer service:").count(), left);

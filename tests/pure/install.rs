@@ -68,6 +68,43 @@ fn every_manifest_is_yaml_without_a_template_left() {
 }
 
 #[test]
+fn rights_are_the_least_that_the_programs_need() {
+    let text = manifests(&[("NODE_IPS", "192.0.2.1")]);
+    let documents: Vec<serde_json::Value> = text
+        .split("\n---\n")
+        .filter(|d| d.contains("rbac.authorization.k8s.io") || d.contains("kind: DaemonSet"))
+        .map(|d| serde_saphyr::from_str(d).unwrap_or_else(|e| panic!("{e}: {d}")))
+        .collect();
+    let list = |value: &serde_json::Value| -> Vec<String> {
+        let all = value.as_array().into_iter().flatten();
+        all.map(|v| v.as_str().unwrap_or_default().to_owned()).collect()
+    };
+    for role in documents.iter().filter(|d| d["kind"] == "ClusterRole" || d["kind"] == "Role") {
+        for rule in role["rules"].as_array().unwrap() {
+            let (groups, kinds, verbs) =
+                (list(&rule["apiGroups"]), list(&rule["resources"]), list(&rule["verbs"]));
+            let name = &role["metadata"]["name"];
+            assert!(
+                !verbs.contains(&"*".into()) && !groups.contains(&"*".into()),
+                "{name}: {rule}"
+            );
+            assert!(!kinds.contains(&"*".into()) || groups == ["kubeovn.io"], "{name}: {rule}");
+            for forbidden in ["secrets", "pods/exec", "serviceaccounts/token"] {
+                assert!(!kinds.contains(&forbidden.into()), "{name}: {rule}");
+            }
+            let leases = kinds.contains(&"leases".into()) && verbs != ["create"];
+            assert!(!leases || list(&rule["resourceNames"]) == ["kube-ovn-controller"], "{rule}");
+        }
+    }
+    // It runs on every node: with a token, who breaks one node could change pods of all others.
+    let ovs = documents.iter().find(|d| d["metadata"]["name"] == "ovs-ovn").unwrap();
+    assert_eq!(ovs["spec"]["template"]["spec"]["automountServiceAccountToken"], false);
+    let wide: Vec<&serde_json::Value> =
+        documents.iter().filter(|d| d["kind"] == "ClusterRoleBinding").collect();
+    assert!(wide.iter().all(|d| d["metadata"]["name"] != "ovn-ovs"), "{wide:?}");
+}
+
+#[test]
 fn settings_reach_the_manifests() {
     let text = manifests(&[
         ("POD_CIDR", "10.20.0.0/16"),
@@ -131,9 +168,14 @@ fn wrong_settings_are_refused_before_anything_is_changed() {
 }
 
 #[test]
+fn settings_of_features_that_exist_are_taken() {
+    let text = manifests(&[("ENABLE_ANP", "true"), ("ENABLE_MIRROR", "true")]);
+    assert!(text.contains("- --enable-anp=true") && text.contains("- --enable-mirror=true"));
+}
+
+#[test]
 fn features_that_do_not_exist_are_refused_by_one_line() {
     for (name, value) in [
-        ("ENABLE_MIRROR", "true"),
         ("ENABLE_VLAN", "true"),
         ("NETWORK_TYPE", "vlan"),
         ("TUNNEL_TYPE", "stt"),

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use kube_ovn::{
     api::{Ip, IpPool, Kind, Pod, PodLife, Text},
-    controller::ledger::{Action, Claimant, Ledger},
+    controller::ledger::{Action, Claimant, Ledger, Northbound},
     net::IpRange,
     store::{Store, Stored},
 };
@@ -16,6 +16,8 @@ pub struct World {
     pub store: Store,
     pub ledger: Ledger,
     seed: u64,
+    /// The database holds the ports of all pods, whoever is their owner.
+    port_stands: bool,
 }
 
 impl World {
@@ -60,7 +62,9 @@ impl World {
             *seed += 1;
             *seed
         };
-        self.ledger.evaluate(&self.store, next, |_| committed(), 64)
+        let stands = self.port_stands;
+        let northbound = Northbound { committed: &|_| committed(), holds: &|_| stands };
+        self.ledger.evaluate(&self.store, next, &northbound, 64)
     }
 
     pub fn record(&mut self) -> Ip {
@@ -136,6 +140,26 @@ fn the_address_is_free_only_when_port_and_record_are_gone() {
     assert!(world.ledger.ipam().allocation("a.default").is_some());
     world.remove(Kind::Ip, "a.default");
     assert!(world.ledger.ipam().allocation("a.default").is_none());
+}
+
+#[test]
+fn the_port_of_a_pod_that_went_while_nobody_led_keeps_its_address() {
+    // A new leader knows the record of the pod, not the pod; its port is nobody's in the database,
+    // and the fuse may hold it there.
+    let mut world = World::new();
+    let mut ip = pod_ip("default", "gone", "ovn-default", "10.16.0.2");
+    ip.managed = true;
+    world.put(shared(ip.clone()));
+    world.put(shared(Ip { deleting: true, ..ip }));
+    world.port_stands = true;
+    world.put(shared(pod("default", "new", None)));
+    let actions = world.actions();
+    assert!(!actions.iter().any(|a| matches!(a, Action::Finalize(_))), "{actions:?}");
+    let given =
+        |a: &Action| matches!(a, Action::Record(ip) if ip.addresses == addresses("10.16.0.2"));
+    assert!(!actions.iter().any(given), "its address is given away: {actions:?}");
+    world.port_stands = false;
+    assert_eq!(names(&world.actions()), vec![("finalize", "gone.default".into())]);
 }
 
 #[test]

@@ -79,6 +79,38 @@ fn stateful_set_pods_take_the_entry_at_their_ordinal() {
     assert_eq!(all, expected.map(|(n, i)| (format!("{n}.default"), format!("10.16.0.{i}"))));
 }
 
+#[test]
+fn a_rolled_stateful_set_takes_the_addresses_of_its_new_template() {
+    let mut world = World::new();
+    world.put(shared(set("web", 1)));
+    let of = |list| annotated(stateful("web-0", "web"), "ovn.kubernetes.io/ip_pool", list);
+    world.put(shared(of("10.16.0.6,10.16.0.5")));
+    assert_eq!(world.settle().len(), 1);
+    world.remove(Kind::Pod, "default/web-0");
+    assert_eq!(world.settle(), vec![], "the set keeps it");
+    // A pod that is set up keeps what it has, whatever its annotation says later.
+    let settled = annotated(of("10.16.0.3"), "ovn.kubernetes.io/allocated", "true");
+    world.put(shared(settled));
+    assert_eq!(world.settle(), vec![]);
+    world.put(shared(of("10.16.0.3")));
+    assert_eq!(given(&world.settle()), [("web-0.default".to_owned(), "10.16.0.3".to_owned())]);
+    assert_eq!(world.ledger.ipam().allocations().count(), 1, "the old one is free");
+}
+
+#[test]
+fn a_pod_made_anew_under_its_name_gets_the_address_it_names() {
+    let mut world = World::new();
+    let fixed = |ip| annotated(pod("default", "a", None), "ovn.kubernetes.io/ip_address", ip);
+    world.put(shared(fixed("10.16.0.4")));
+    assert_eq!(world.settle().len(), 1);
+    // The deletion of the first one and its successor are seen as one change.
+    world.put(shared(fixed("10.16.0.5")));
+    assert_eq!(given(&world.settle()), [("a.default".to_owned(), "10.16.0.5".to_owned())]);
+    let wrong = annotated(fixed("10.16.0.5"), "ovn.kubernetes.io/mac_address", "02:00:00:00:00:09");
+    world.put(shared(wrong));
+    assert_eq!(world.settle().len(), 1, "another MAC is another record");
+}
+
 /// TRAP of upstream: `spec.ordinals.start` was ignored.
 #[test]
 fn the_first_ordinal_of_a_set_takes_the_first_entry() {

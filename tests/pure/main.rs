@@ -27,6 +27,7 @@ mod ledger_moves;
 mod monitor;
 mod monitoring;
 mod net;
+mod oracle;
 mod ovsdb_frame;
 mod ovsdb_json;
 mod ovsdb_replica;

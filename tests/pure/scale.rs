@@ -118,8 +118,8 @@ fn measure(size: &Size) {
     let edit = one(&mut cluster, "one subnet becomes private", vec![shared(edited)]);
     // Its features and those of its pods: annotations and memberships follow from it.
     assert_eq!(edit.owners, features(Kind::Subnet) + features(Kind::Pod) * in_subnet);
-    // Three ACLs, that of the node addresses, and the switch.
-    assert_eq!(edit.operations, 5);
+    // Three ACLs, that of the node addresses, and the switch; the meter of the first drop that logs.
+    assert_eq!(edit.operations, 7);
     let new = one(&mut cluster, "one new subnet", vec![shared(subnet("other", "10.250.0.0/16"))]);
     // Its features and the list of its Vpc.
     assert_eq!(new.owners, features(Kind::Subnet) + 1);

@@ -7,7 +7,7 @@ use kube::api::DynamicObject;
 use kube_ovn::{
     api::{Ip, Kind, Text},
     controller::{
-        ledger::{Action, Ledger},
+        ledger::{Action, Ledger, Northbound},
         publish::{Judgement, Patch, Wish, decide},
         records::ip_resource,
     },
@@ -42,7 +42,8 @@ impl Controller {
 
     /// IPs to create; each exists at once.
     fn creations(&mut self) -> Vec<Ip> {
-        let actions = self.ledger.evaluate(&self.cluster.store, || 7, |_| true, 64);
+        let northbound = Northbound { committed: &|_| true, holds: &|_| false };
+        let actions = self.ledger.evaluate(&self.cluster.store, || 7, &northbound, 64);
         let mut created = Vec::new();
         for action in actions {
             let Action::Record(ip) = action else { panic!("{action:?}") };

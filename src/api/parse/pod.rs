@@ -60,9 +60,10 @@ fn life(raw: &core::Pod) -> PodLife {
     let status = raw.status.as_ref();
     let ended = match status.and_then(|s| s.phase.as_deref()) {
         Some("Succeeded") => restart != "Always",
-        Some("Failed") => {
-            restart == "Never" || status.and_then(|s| s.reason.as_deref()) == Some("Evicted")
-        }
+        // Final, whatever the restart policy: what kubelets refuse (OutOfcpu), evict or end when
+        // the node shuts down stays as an object for days. Upstream knew evicted ones only, and the
+        // others kept their addresses.
+        Some("Failed") => true,
         _ => false,
     };
     if ended {

@@ -50,8 +50,10 @@ impl Ledger {
             // Unreadable networks take nothing away.
             pods.iter().any(|p| parse_pod_networks(p).map_or(true, |n| n.wants(provider)))
         };
+        let view = View::new(store);
+        let outdated = |ip: &Ip| pods.iter().all(|pod| placement::is_outdated(&view, pod, ip));
         for ip in records.iter().filter(|ip| !ip.deleting && !ip.reserved) {
-            if self.leaving.remove(&ip.name) || !wanted(ip) {
+            if self.leaving.remove(&ip.name) || !wanted(ip) || outdated(ip) {
                 self.delete(&ip.name, actions);
             }
         }

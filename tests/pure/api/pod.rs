@@ -52,9 +52,11 @@ fn alive() {
         }))
     };
     assert_eq!(failed("Never", ""), PodLife::Ended);
-    assert_eq!(failed("OnFailure", ""), PodLife::Alive);
-    assert_eq!(failed("Always", ""), PodLife::Alive);
-    assert_eq!(failed("Always", "Evicted"), PodLife::Ended);
+    // Kubelets refuse, evict and shut down pods of every policy, and none of them starts again.
+    for reason in ["", "Evicted", "OutOfcpu", "NodeShutdown", "UnexpectedAdmissionError"] {
+        assert_eq!(failed("OnFailure", reason), PodLife::Ended);
+        assert_eq!(failed("Always", reason), PodLife::Ended);
+    }
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! An independent judge: what Kubernetes says of random connections under random policies against
-//! what ovn-trace says on a real northd. `JUDGE_PROBES` (4,000) is how many, `JUDGE_SEED` (1)
-//! where it starts; with 10,000 and more it is the long run. A disagreement is shrunk and written
-//! as a case of the translation.
+//! what ovn-trace says on a real northd: NetworkPolicy, AdminNetworkPolicy and
+//! BaselineAdminNetworkPolicy together. `JUDGE_PROBES` (10,000) is how many, `JUDGE_SEED` (1)
+//! where it starts. A disagreement is shrunk and written as a case of the translation.
 
 mod semantics;
 mod world;
@@ -14,7 +14,7 @@ use std::{
     time::Instant,
 };
 
-use kube_ovn::{net::Mac, store::Stored};
+use kube_ovn::{api::Settings, net::Mac, store::Stored};
 use serde_json::{StreamDeserializer, Value, de::IoRead, json};
 
 use crate::{
@@ -36,7 +36,7 @@ fn number(variable: &str, default: usize) -> usize {
 
 #[test]
 fn random_policies_mean_what_kubernetes_says() {
-    let (total, seed) = (number("JUDGE_PROBES", 4_000), number("JUDGE_SEED", 1));
+    let (total, seed) = (number("JUDGE_PROBES", 10_000), number("JUDGE_SEED", 1));
     let begun = Instant::now();
     let mut northd = Northd::start();
     let (mut done, mut allowed) = (0, 0);
@@ -91,10 +91,14 @@ fn expected(world: &World, probe: &Probe) -> bool {
     })
 }
 
+fn all_policies() -> Settings {
+    Settings { enable_anp: true, ..settings() }
+}
+
 /// What the controller sees.
 fn objects(world: &World) -> Vec<Arc<dyn Stored>> {
     let mut all = vec![
-        shared(settings()),
+        shared(all_policies()),
         shared(vpc("ovn-cluster")),
         shared(subnet("join", "100.64.0.0/16,fd00:100:64::/112")),
         shared(subnet("ovn-default", "10.16.0.0/16,fd00:10:16::/112")),
@@ -107,7 +111,7 @@ fn objects(world: &World) -> Vec<Arc<dyn Stored>> {
         all.push(shared(ip));
     }
     for document in world.namespaces.iter().chain(&world.pods).chain(&world.policies) {
-        let What::Present(object) = raw::read(document, &settings()).what else {
+        let What::Present(object) = raw::read(document, &all_policies()).what else {
             panic!("refused: {document}");
         };
         all.push(object);

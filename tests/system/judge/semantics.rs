@@ -1,5 +1,6 @@
 //! What the Kubernetes API says about a connection, read from raw objects. Written from the API
-//! documentation of networking.k8s.io/v1; shares no code with the product, not even its parsers.
+//! documentation of networking.k8s.io/v1 and policy.networking.k8s.io/v1alpha1; shares no code with
+//! the product, not even its parsers.
 
 use std::net::IpAddr;
 
@@ -32,7 +33,7 @@ pub struct Connection<'a> {
     pub port: u16,
 }
 
-/// Policies and labels of namespaces.
+/// Policies of all kinds, and labels of namespaces.
 pub struct Rules<'a> {
     pub policies: Vec<&'a Value>,
     pub namespaces: Vec<&'a Value>,
@@ -51,19 +52,82 @@ impl Rules<'_> {
             && self.agrees(Way::In, &connection.to, connection)
     }
 
-    /// A pod is free in a direction until a policy that has the direction selects it; then it is
-    /// allowed what any of those policies allows.
+    /// The administrators' rules first, then the developers' policies, then the baseline.
     fn agrees(&self, way: Way, own: &End<'_>, connection: &Connection<'_>) -> bool {
         let Some(pod) = &own.pod else { return true };
+        let mut admins: Vec<&Value> = self.of_kind("AdminNetworkPolicy").collect();
+        admins.sort_by_key(|policy| policy["spec"]["priority"].as_i64().unwrap());
+        match self.verdict(admins, way, pod, connection) {
+            Some("Allow") => return true,
+            Some("Deny") => return false,
+            _ => {}
+        }
+        if let Some(allowed) = self.namespaced(way, pod, connection) {
+            return allowed;
+        }
+        let baseline = self.of_kind("BaselineAdminNetworkPolicy").collect();
+        self.verdict(baseline, way, pod, connection) != Some("Deny")
+    }
+
+    fn of_kind(&self, kind: &'static str) -> impl Iterator<Item = &Value> {
+        self.policies.iter().copied().filter(move |p| p["kind"] == kind)
+    }
+
+    /// The action of the first rule that the connection fits, of policies that have the pod as
+    /// their subject, in their order.
+    fn verdict<'s>(
+        &self,
+        policies: Vec<&'s Value>,
+        way: Way,
+        own: &Pod<'_>,
+        connection: &Connection<'_>,
+    ) -> Option<&'s str> {
+        let (rules, ends, other) = match way {
+            Way::In => ("ingress", "from", &connection.from),
+            Way::Out => ("egress", "to", &connection.to),
+        };
+        policies
+            .into_iter()
+            .filter(|policy| self.is_admin_peer(&policy["spec"]["subject"], own))
+            .flat_map(|policy| list(&policy["spec"][rules]))
+            .find(|rule| {
+                let fits = |peer: &Value| {
+                    let networks = list(&peer["networks"]);
+                    networks.iter().any(|n| inside(n.as_str().unwrap(), other.ip))
+                        || other.pod.as_ref().is_some_and(|pod| self.is_admin_peer(peer, pod))
+                };
+                let ports = list(&rule["ports"]);
+                list(&rule[ends]).iter().any(fits)
+                    && (ports.is_empty() || ports.iter().any(|p| is_admin_port(p, connection)))
+            })
+            .map(|rule| rule["action"].as_str().unwrap())
+    }
+
+    /// `namespaces` or `pods` of a subject or peer.
+    fn is_admin_peer(&self, peer: &Value, pod: &Pod<'_>) -> bool {
+        let place = |selector: &Value| {
+            let mut all = self.namespaces.iter();
+            let own = all.find(|n| n["metadata"]["name"] == pod.namespace);
+            own.is_some_and(|n| selected(selector, &n["metadata"]["labels"]))
+        };
+        let pods = &peer["pods"];
+        if pods.is_null() {
+            return !peer["namespaces"].is_null() && place(&peer["namespaces"]);
+        }
+        place(&pods["namespaceSelector"]) && selected(&pods["podSelector"], pod.labels)
+    }
+
+    /// A pod is free in a direction until a NetworkPolicy that has the direction selects it; then
+    /// it is allowed what any of those policies allows.
+    fn namespaced(&self, way: Way, pod: &Pod<'_>, connection: &Connection<'_>) -> Option<bool> {
         let concerned: Vec<&Value> = self
-            .policies
-            .iter()
-            .copied()
+            .of_kind("NetworkPolicy")
             .filter(|p| p["metadata"]["namespace"] == pod.namespace)
             .filter(|p| has_direction(&p["spec"], way))
             .filter(|p| selected(&p["spec"]["podSelector"], pod.labels))
             .collect();
-        concerned.is_empty() || concerned.iter().any(|p| self.admits(p, way, connection))
+        let allowed = concerned.iter().any(|p| self.admits(p, way, connection));
+        (!concerned.is_empty()).then_some(allowed)
     }
 
     fn admits(&self, policy: &Value, way: Way, connection: &Connection<'_>) -> bool {
@@ -147,6 +211,24 @@ fn is_port(port: &Value, connection: &Connection<'_>) -> bool {
             (first.as_u64().unwrap()..=last).contains(&number)
         }
     }
+}
+
+/// Ports of the administrators' policies: a number, a range, or a name that means the container
+/// ports of that name of the destination, whatever their protocol.
+fn is_admin_port(port: &Value, connection: &Connection<'_>) -> bool {
+    if let Some(name) = port["namedPort"].as_str() {
+        return connection.to.pod.iter().flat_map(|pod| &pod.ports).any(|own| {
+            own["name"] == name
+                && own["protocol"].as_str().unwrap_or("TCP") == connection.protocol
+                && own["containerPort"] == u64::from(connection.port)
+        });
+    }
+    let (number, range) = (&port["portNumber"], &port["portRange"]);
+    let of = if number.is_null() { range } else { number };
+    let (first, last) = if number.is_null() { ("start", "end") } else { ("port", "port") };
+    let limits = of[first].as_u64().unwrap()..=of[last].as_u64().unwrap();
+    of["protocol"].as_str().unwrap_or("TCP") == connection.protocol
+        && limits.contains(&u64::from(connection.port))
 }
 
 fn inside(cidr: &str, ip: IpAddr) -> bool {

@@ -39,6 +39,7 @@ const PROTOCOLS: [&str; 4] = ["TCP", "TCP", "UDP", "SCTP"];
 pub struct World {
     pub namespaces: Vec<Value>,
     pub pods: Vec<Value>,
+    /// NetworkPolicy, AdminNetworkPolicy, BaselineAdminNetworkPolicy.
     pub policies: Vec<Value>,
 }
 
@@ -69,7 +70,15 @@ impl World {
         let namespaces = (0..NAMESPACES).map(|n| namespace(random, n)).collect();
         let pods = (0..PODS).map(|n| pod(random, n)).collect();
         let count = 1 + random.below(16);
-        let policies = (0..count).map(|n| policy(random, n)).collect();
+        let mut policies: Vec<Value> = (0..count).map(|n| policy(random, n)).collect();
+        // Of two with one priority the API does not say which counts.
+        let first = random.below(90);
+        for n in 0..random.below(5) {
+            policies.push(admin(random, &format!("admin-{n}"), Some(first + 3 * n)));
+        }
+        if random.chance(40) {
+            policies.push(admin(random, "default", None));
+        }
         World { namespaces, pods, policies }
     }
 
@@ -229,4 +238,59 @@ fn policy(random: &mut Random, n: usize) -> Value {
     json!({"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy",
         "metadata": {"name": format!("policy-{n}"), "namespace": format!("ns{}", random.below(NAMESPACES))},
         "spec": spec})
+}
+
+/// An AdminNetworkPolicy of that priority, or the baseline.
+fn admin(random: &mut Random, name: &str, priority: Option<usize>) -> Value {
+    let mut spec = json!({"subject": admin_pods(random)});
+    for (rules, ends) in [("ingress", "from"), ("egress", "to")] {
+        let list: Vec<Value> =
+            (0..random.below(4)).map(|_| admin_rule(random, ends, priority.is_some())).collect();
+        spec[rules] = list.into();
+    }
+    let kind = match priority {
+        Some(priority) => {
+            spec["priority"] = priority.into();
+            "AdminNetworkPolicy"
+        }
+        None => "BaselineAdminNetworkPolicy",
+    };
+    json!({"apiVersion": "policy.networking.k8s.io/v1alpha1", "kind": kind,
+        "metadata": {"name": name}, "spec": spec})
+}
+
+fn admin_rule(random: &mut Random, ends: &str, may_pass: bool) -> Value {
+    let actions: &[&str] =
+        if may_pass { &["Allow", "Deny", "Deny", "Pass"] } else { &["Allow", "Deny"] };
+    let peers: Vec<Value> = (0..1 + random.below(3))
+        .map(|_| match random.below(4) {
+            0 if ends == "to" => json!({"networks": [*random.one(&[
+                "10.16.0.16/29", "192.0.2.0/24", "0.0.0.0/0", "2001:db8::/32", "::/0"])]}),
+            _ => admin_pods(random),
+        })
+        .collect();
+    let mut rule = json!({"action": *random.one(actions), ends: peers});
+    let ports: Vec<Value> = (0..random.below(3)).map(|_| admin_port(random)).collect();
+    if !ports.is_empty() {
+        rule["ports"] = ports.into();
+    }
+    rule
+}
+
+fn admin_pods(random: &mut Random) -> Value {
+    let namespaces = tidy(selector(random, &["env", "team"]));
+    if random.chance(50) {
+        return json!({"namespaces": namespaces});
+    }
+    let pods = tidy(selector(random, &["app", "tier"]));
+    json!({"pods": {"namespaceSelector": namespaces, "podSelector": pods}})
+}
+
+fn admin_port(random: &mut Random) -> Value {
+    let protocol = *random.one(&PROTOCOLS);
+    match random.below(4) {
+        0 => json!({"namedPort": *random.one(&NAMES)}),
+        1 => json!({"portRange": {"protocol": protocol, "start": 79, "end": 81}}),
+        _ => json!({"portNumber": {"protocol": protocol, "port": random.one(&NUMBERS)}}),
+    }
 }
