@@ -4,7 +4,10 @@
 
 use std::collections::BTreeSet;
 
-use crate::store::Owner;
+use crate::{
+    ovsdb::schema::{Table, nb},
+    store::Owner,
+};
 
 use super::{Cause, Desired, Pending, Touch};
 
@@ -12,6 +15,9 @@ use super::{Cause, Desired, Pending, Touch};
 const FLOOR: usize = 50;
 /// ...or this share of the rows that are ours.
 const SHARE: usize = 10;
+
+/// Rows that hold rows of other owners.
+const CONTAINERS: [&Table; 2] = [&nb::LOGICAL_SWITCH, &nb::LOGICAL_ROUTER];
 
 /// What was found in the pending touches.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -40,15 +46,20 @@ pub fn inspect(
 ) -> Verdict {
     let mut verdict = Verdict { limit: FLOOR.max(owned / SHARE), ..Verdict::default() };
     for (owner, cause, touches) in pending.iter() {
-        if cause != Cause::Changed {
+        if cause == Cause::Deleted {
             continue;
         }
-        let doomed = touches
+        let doomed: Vec<&Touch> = touches
             .iter()
-            .filter(|t| matches!(t, Touch::Row(key) if desired.row(key).is_none()) && exists(t));
-        let count = doomed.count();
-        if count > 0 {
-            verdict.rows += count;
+            .filter(|t| matches!(t, Touch::Row(key) if desired.row(key).is_none()) && exists(t))
+            .collect();
+        // With a switch or router go the rows of all that live on it.
+        let shared = |touch: &&Touch| CONTAINERS.contains(&touch.row().table);
+        if cause == Cause::Edited && !doomed.iter().any(shared) {
+            continue;
+        }
+        if !doomed.is_empty() {
+            verdict.rows += doomed.len();
             verdict.suspects.insert(owner.clone());
         }
     }
