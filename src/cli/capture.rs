@@ -73,9 +73,11 @@ fn in_pod(interface: &Interface, arguments: &[String]) -> anyhow::Result<Vec<Str
     Ok(command)
 }
 
-/// Output line by line, since it goes through a pipe; no name resolution.
+/// Output line by line, since it goes through a pipe; no name resolution. As root: the agent lacks
+/// the right to become the user that Debian's tcpdump changes to.
 fn tcpdump(device: Option<&str>, arguments: &[String]) -> Vec<String> {
-    let mut command: Vec<String> = ["tcpdump", "-nn", "-l", "-U"].map(str::to_owned).into();
+    let mut command: Vec<String> =
+        ["tcpdump", "-nn", "-l", "-U", "-Z", "root"].map(str::to_owned).into();
     let chosen = arguments.iter().any(|a| a.starts_with("-i") || a.starts_with("--interface"));
     if let Some(device) = device.filter(|_| !chosen) {
         command.extend(["-i".to_owned(), device.to_owned()]);
@@ -104,7 +106,7 @@ mod tests {
             let arguments: Vec<String> = arguments.iter().map(|a| (*a).to_owned()).collect();
             in_pod(&interface(nic_type), &arguments).expect("command").join(" ")
         };
-        let enter = "nsenter --net=/var/run/netns/x tcpdump -nn -l -U";
+        let enter = "nsenter --net=/var/run/netns/x tcpdump -nn -l -U -Z root";
         assert_eq!(shown("", &["icmp"]), format!("{enter} -i eth0 icmp"));
         assert_eq!(shown("internal-port", &[]), format!("{enter} -i abc_h"));
         assert_eq!(shown("", &["-i", "net1"]), format!("{enter} -i net1"));

@@ -65,7 +65,10 @@ async fn restore_content(cluster: &Cluster, database: Database, file: &str) -> a
     }
     let at = cluster.leader(database).await?;
     let socket = database.socket();
-    let command = ["ovsdb-client", "restore", &socket, database.schema()];
+    // ovsdb-client seeks in what it reads, which a pipe does not allow.
+    let script = r#"umask 077; f=$(mktemp) || exit 1; trap 'rm -f "$f"' EXIT
+cat >"$f" && ovsdb-client restore "$1" "$2" <"$f""#;
+    let command = ["sh", "-c", script, "sh", &socket, database.schema()];
     cluster.feed(&at, &command, &content).await?;
     println!("restored ovn-{} db from {file}", database.short());
     Ok(0)

@@ -1,9 +1,10 @@
 //! `log`: the logs of all nodes, and what Linux says there, in `./kubectl-ko-log/<node>/`.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::Context;
 use clap::{Arg, ArgMatches, Command};
+use futures::StreamExt;
 
 use super::{Arguments, Session, Tool, argument, cluster::Cluster, exec::Place};
 
@@ -66,50 +67,67 @@ async fn run(session: &Session<'_>, matches: &ArgMatches) -> anyhow::Result<u8> 
     for (component, name, app, container, path) in LOGS {
         if wish == *component || wish == "all" {
             println!("Collecting {name} logging files");
-            for at in cluster.places(app, container).await? {
-                let target = folder.join(&at.node).join(name);
-                note(&at, copy(&cluster, &at, path, &target).await);
-            }
+            // Logs grow while they are read: tar says so with exit code 1.
+            let script = format!("cd {path} && tar cf - --exclude='*.gz' . ; [ $? -le 1 ]");
+            collect(&cluster, (app, container), &script, (&folder, name)).await?;
         }
     }
     if wish == "linux" || wish == "all" {
-        let agents = cluster.places("kube-ovn-cni", "cni-server").await?;
-        for (name, script) in LINUX {
-            println!("Collecting linux {name} files");
-            for at in &agents {
-                let target = folder.join(&at.node).join("linux");
-                note(at, say(&cluster, at, script, &target.join(format!("{name}.log"))).await);
-            }
-        }
+        println!("Collecting linux files");
+        collect(&cluster, ("kube-ovn-cni", "cni-server"), &linux(), (&folder, "linux")).await?;
     }
     println!("Collected files have been saved in the directory {}", folder.display());
     Ok(0)
 }
 
-/// What one node cannot give does not keep the others back.
-fn note(at: &Place, result: anyhow::Result<()>) {
-    if let Err(error) = result {
-        eprintln!("kubectl ko: {}: {error:#}", at.node);
+/// Nodes that are asked at a time.
+const AT_ONCE: usize = 8;
+
+/// Everything that Linux says of itself, as one tar.
+fn linux() -> String {
+    let mut script = "d=$(mktemp -d) || exit 1; trap 'rm -rf \"$d\"' EXIT\n".to_owned();
+    for (name, command) in LINUX {
+        script.push_str(&format!("( {command} ) >\"$d/{name}.log\" 2>&1\n"));
     }
+    script + "tar cf - -C \"$d\" ."
 }
 
-/// A folder of a pod, as a tar over the wire.
-async fn copy(cluster: &Cluster, at: &Place, path: &str, target: &Path) -> anyhow::Result<()> {
-    // Logs grow while they are read: tar says so with exit code 1.
-    let script = format!("cd {path} && tar cf - --exclude='*.gz' . ; [ $? -le 1 ]");
-    let ended = cluster.ask(at, &["sh", "-c", &script]).await?;
-    anyhow::ensure!(ended.code == 0, "read {path}: {}", ended.stderr.trim());
+/// What a script writes as a tar, of every node in a folder of its own. What one node cannot give
+/// does not keep the others back.
+async fn collect(
+    cluster: &Cluster,
+    (app, container): (&str, &str),
+    script: &str,
+    (folder, name): (&Path, &str),
+) -> anyhow::Result<()> {
+    let places = cluster.places(app, container).await?;
+    let all = futures::stream::iter(&places).for_each_concurrent(AT_ONCE, async |at| {
+        let target = folder.join(&at.node).join(name);
+        if let Err(error) = unpack(cluster, at, script, &target).await {
+            eprintln!("kubectl ko: {}: {error:#}", at.node);
+        }
+    });
+    all.await;
+    Ok(())
+}
+
+async fn unpack(cluster: &Cluster, at: &Place, script: &str, target: &Path) -> anyhow::Result<()> {
+    let ended = cluster.ask(at, &["sh", "-c", script]).await?;
+    anyhow::ensure!(ended.code == 0, "read for {}: {}", target.display(), ended.stderr.trim());
     std::fs::create_dir_all(target).with_context(|| format!("make {}", target.display()))?;
     let mut archive = tar::Archive::new(&ended.stdout[..]);
     archive.set_preserve_permissions(false);
     archive.unpack(target).with_context(|| format!("write {}", target.display()))
 }
 
-async fn say(cluster: &Cluster, at: &Place, script: &str, file: &PathBuf) -> anyhow::Result<()> {
-    let ended = cluster.ask(at, &["sh", "-c", script]).await?;
-    if let Some(folder) = file.parent() {
-        std::fs::create_dir_all(folder).with_context(|| format!("make {}", folder.display()))?;
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_script_asks_for_all_of_linux_and_leaves_nothing() {
+        let script = linux();
+        assert_eq!(script.matches(".log\" 2>&1").count(), LINUX.len());
+        assert!(script.contains("trap 'rm -rf") && script.ends_with("tar cf - -C \"$d\" ."));
     }
-    let content = [&ended.stdout[..], ended.stderr.as_bytes()].concat();
-    std::fs::write(file, content).with_context(|| format!("write {}", file.display()))
 }

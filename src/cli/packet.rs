@@ -168,9 +168,10 @@ impl Flow {
             Probe::Icmp if self.family() == Family::V6 => ip("icmp", ",icmp_type=128"),
             Probe::Icmp => ip("icmp", ",icmp_type=8"),
             Probe::Tcp(port) => {
-                ip("tcp", &format!(",tp_src={SOURCE_PORT},tp_dst={port},tcp_flags=0x002"))
+                ip("tcp", &format!(",tcp_src={SOURCE_PORT},tcp_dst={port},tcp_flags=0x002"))
             }
-            Probe::Udp(port) => ip("udp", &format!(",tp_src={SOURCE_PORT},tp_dst={port}")),
+            // The older `tp_src` means TCP only, whatever ovs-fields(7) promises.
+            Probe::Udp(port) => ip("udp", &format!(",udp_src={SOURCE_PORT},udp_dst={port}")),
             Probe::Arp(operation) => {
                 let (op, tha) = self.arp(operation);
                 format!(
@@ -270,7 +271,7 @@ mod tests {
         assert_eq!(
             tcp.openflow(7),
             "tcp,in_port=7,dl_src=0a:00:00:00:00:01,dl_dst=0a:00:00:00:00:02,nw_src=10.16.0.2,\
-             nw_dst=10.16.0.3,nw_ttl=64,tp_src=30000,tp_dst=80,tcp_flags=0x002"
+             nw_dst=10.16.0.3,nw_ttl=64,tcp_src=30000,tcp_dst=80,tcp_flags=0x002"
         );
         let icmp6 = flow("fd00::2", "fd00::3", Probe::Icmp);
         assert!(icmp6.microflow().ends_with("ip.ttl == 64 && icmp6.type == 128"));
