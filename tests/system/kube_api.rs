@@ -51,9 +51,14 @@ impl KubeApi {
 
     /// A kubeconfig for it.
     pub fn write_kubeconfig(&self, path: &Path) {
+        Self::write_kubeconfig_for(self.port, path);
+    }
+
+    /// A kubeconfig for a server on this port of the loopback interface.
+    pub fn write_kubeconfig_for(port: u16, path: &Path) {
         let config = json!({
             "apiVersion": "v1", "kind": "Config", "current-context": "c",
-            "clusters": [{"name": "c", "cluster": {"server": format!("http://127.0.0.1:{}", self.port)}}],
+            "clusters": [{"name": "c", "cluster": {"server": format!("http://127.0.0.1:{port}")}}],
             "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}],
             "users": [{"name": "u", "user": {}}],
         });

@@ -27,6 +27,7 @@ mod ovsdb_tls;
 mod ovsdb_unixctl;
 mod pinger;
 mod policy_order;
+mod secure_serving;
 mod services;
 #[path = "../support/mod.rs"]
 mod support;
