@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// `kubectl-ko` on this machine, as install.sh put it there: exit code, output, errors.
-fn ko(cluster: &Cluster, args: &[&str]) -> (i32, String, String) {
+pub fn ko(cluster: &Cluster, args: &[&str]) -> (i32, String, String) {
     let output = Command::new(cluster.dir.join("bin/kubectl-ko"))
         .env("KUBECONFIG", cluster.dir.join("kubeconfig"))
         .current_dir(&cluster.dir)
@@ -24,14 +24,14 @@ fn ko(cluster: &Cluster, args: &[&str]) -> (i32, String, String) {
 
 /// It must end well.
 #[track_caller]
-fn good(cluster: &Cluster, args: &[&str]) -> String {
+pub fn good(cluster: &Cluster, args: &[&str]) -> String {
     let (code, stdout, stderr) = ko(cluster, args);
     assert_eq!(code, 0, "ko {}: {stdout}{stderr}", args.join(" "));
     stdout
 }
 
 /// As [`good`], once the cluster has come to rest.
-fn at_last(cluster: &Cluster, args: &[&str]) -> String {
+pub fn at_last(cluster: &Cluster, args: &[&str]) -> String {
     retry(60, || match ko(cluster, args) {
         (0, stdout, _) => Ok(stdout),
         (code, stdout, stderr) => Err(format!("ko {}: {code}: {stdout}{stderr}", args.join(" "))),

@@ -14,12 +14,14 @@
 //! E2E_PODS sets the size of the churn (200).
 
 mod addresses;
+mod adoption;
 mod allocation;
 mod audit;
 mod churn;
 mod cluster;
 mod cni;
 mod drift;
+mod echoes;
 mod gateways;
 mod guard;
 mod ko;
@@ -35,4 +37,5 @@ mod services;
 mod story;
 mod subnets;
 mod traffic;
+mod two_versions;
 mod uninstall;
