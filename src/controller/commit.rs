@@ -378,7 +378,10 @@ impl Commit {
         for (owner, ..) in batch.owners {
             match plan.deferred.get(&owner) {
                 Some(touches) => self.pending.add(owner, Cause::Changed, touches.clone()),
-                None => self.completed.push(owner),
+                None => {
+                    self.blocked.remove(&owner);
+                    self.completed.push(owner);
+                }
             }
         }
     }

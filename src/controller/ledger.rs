@@ -434,7 +434,11 @@ impl Ledger {
         }
         if let Some(allocation) = self.ipam.release(port) {
             let claimant = Claimant::of_holder(&allocation.owner);
-            if let Claimant::Machine(machine) = &claimant {
+            // Its other networks may still have ports.
+            let last = self.ipam.ports_of(&allocation.owner).next().is_none();
+            if let Claimant::Machine(machine) = &claimant
+                && last
+            {
                 self.machines.remove(machine);
             }
             self.stale.insert(claimant);

@@ -23,6 +23,7 @@ use crate::{
 
 mod hold_back;
 pub mod oracle;
+pub mod told;
 mod usage;
 
 use super::{
@@ -132,6 +133,7 @@ pub struct Reconciler {
     patience: Patience,
     was_settled: bool,
     oracle: Oracle,
+    told: told::Told,
     progress: SharedProgress,
     nodes: watch::Sender<Option<Nodes>>,
     gateways: watch::Sender<Targets>,
@@ -180,6 +182,7 @@ pub async fn reconcile(features: &'static [Feature], inputs: Inputs) -> Ended {
         patience: Patience::new(inputs.rivals),
         was_settled: false,
         oracle: Oracle::default(),
+        told: told::Told::default(),
         progress: inputs.progress,
         nodes: inputs.nodes,
         gateways: inputs.gateways,
@@ -514,14 +517,8 @@ impl Reconciler {
             self.commit.compare_all(&self.engine);
             self.oracle.note(Instant::now(), cost, differences);
         }
-        if let Some(verdict) = self.commit.held_back() {
-            tracing::error!(
-                rows = verdict.rows,
-                limit = verdict.limit,
-                "plan deletes more than the limit without a Kubernetes delete; restart with \
-                 --accept-plan to carry it out"
-            );
-        }
+        self.tell_held_back();
+        self.tell_refusals();
         match self.patience.observe(self.outlook(), now) {
             Verdict::GoOn => Ok(()),
             Verdict::Stuck => Err(Ended::Stuck(STUCK)),

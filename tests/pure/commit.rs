@@ -229,6 +229,7 @@ fn a_refused_batch_is_bisected_and_only_the_bad_owner_waits() {
     leader.now += Duration::from_secs(2);
     assert_eq!(leader.run(&mut nb), 1);
     assert!(leader.commit.is_committed(&bad));
+    assert_eq!(leader.commit.refusals().count(), 0, "its object is told that all is well");
 }
 
 #[test]
