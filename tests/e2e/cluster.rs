@@ -219,6 +219,11 @@ impl Cluster {
         if config.contains("FAMILY=v6") { "fd00:172:31::1" } else { "172.31.255.1" }
     }
 
+    /// The first text where nodes have IPv4 addresses, else the second.
+    pub fn choose<'t>(&self, v4: &'t str, v6: &'t str) -> &'t str {
+        if self.outside().contains(':') { v6 } else { v4 }
+    }
+
     /// The text for an IPv4 or an IPv6 cluster; both, with a comma, for a dual-stack one.
     pub fn by_family(&self, v4: &str, v6: &str) -> String {
         let config = fs::read_to_string(self.dir.join("config")).unwrap_or_default();
@@ -306,9 +311,12 @@ pub fn map_value(map: &Value, key: &str) -> Option<String> {
     pairs.iter().find(|pair| pair[0] == key).map(|pair| text(&pair[1]))
 }
 
-/// The longest run of echoes without an answer in the output of ping, in echoes.
-pub fn longest_gap(report: &str) -> u64 {
-    let number = |line: &str| line.split("seq=").nth(1)?.split(' ').next()?.parse::<u64>().ok();
-    let answered: Vec<u64> = report.lines().filter_map(number).collect();
-    answered.windows(2).map(|w| w[1].saturating_sub(w[0] + 1)).max().unwrap_or(u64::MAX)
+/// The address 100 higher in the network of an address.
+pub fn another_in_its_network(address: &str) -> String {
+    let (prefix, last, radix, separator) = match address.rsplit_once(':') {
+        Some((prefix, last)) => (prefix, last, 16, ':'),
+        None => address.rsplit_once('.').map(|(p, l)| (p, l, 10, '.')).expect("an address"),
+    };
+    let last = u32::from_str_radix(last, radix).expect("its last part") + 100;
+    if radix == 16 { format!("{prefix}{separator}{last:x}") } else { format!("{prefix}.{last}") }
 }

@@ -54,6 +54,15 @@ impl<'a> Echoes<'a> {
         let said = retry(60, || self.story.exec(&self.pod, &["sh", "-c", &script]));
         Report::read(&said, self.milliseconds).expect("the report of ping")
     }
+
+    /// Ends them and expects that none was lost.
+    #[track_caller]
+    pub fn all_answered(self) -> Report {
+        let pod = self.pod.clone();
+        let report = self.end();
+        assert!(report.sent > 0 && report.lost == 0, "from {pod}: {}", report.told());
+        report
+    }
 }
 
 impl Report {
@@ -64,7 +73,11 @@ impl Report {
         let mut answered: Vec<u64> = said.lines().filter_map(number).collect();
         answered.sort_unstable();
         answered.dedup();
-        // What was lost at either end counts, too.
+        // What was lost at either end counts, too, but for the last one, which may be under way.
+        let sent = match answered.last() {
+            Some(last) if last + 1 == sent => sent,
+            _ => sent.saturating_sub(1),
+        };
         let mut longest = sent.saturating_sub(answered.last().map_or(0, |last| last + 1));
         let mut next = 0;
         for number in &answered {
@@ -82,11 +95,33 @@ impl Report {
             self.lost,
             self.sent,
             self.lost as f64 * 100.0 / self.sent.max(1) as f64,
-            (self.longest * self.milliseconds) as f64 / 1e3
+            self.silence()
         )
+    }
+
+    /// Seconds of the longest silence.
+    pub fn silence(&self) -> f64 {
+        (self.longest * self.milliseconds) as f64 / 1e3
     }
 
     pub fn permille(&self) -> u64 {
         self.lost * 1000 / self.sent.max(1)
     }
+}
+
+#[test]
+fn losses_at_both_ends_count() {
+    let report = |answered: &[u64], sent: u64| {
+        let line = |seq: &u64| format!("64 bytes from 10.16.0.2: seq={seq} ttl=64 time=0.1 ms\n");
+        let lines: String = answered.iter().map(line).collect();
+        let said = format!("PING\n{lines}\n{sent} packets transmitted, 0 packets received\n");
+        Report::read(&said, 10).map(|r| (r.lost, r.longest))
+    };
+    assert_eq!(report(&[0, 1, 2], 3), Some((0, 0)));
+    assert_eq!(report(&[0, 1, 2], 4), Some((0, 0)), "the last one may be under way");
+    assert_eq!(report(&[3, 4], 5), Some((3, 3)));
+    assert_eq!(report(&[0, 1], 9), Some((6, 6)));
+    assert_eq!(report(&[0, 4, 6], 7), Some((4, 3)));
+    assert_eq!(report(&[], 5), Some((4, 4)));
+    assert_eq!(Report::read("PING\n", 10), None);
 }

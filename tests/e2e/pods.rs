@@ -112,6 +112,18 @@ impl Story {
         self.step(&format!("{pod} fetches {url}: {expected}"));
     }
 
+    /// The server at `host` sees the pod under the address `source`, sooner or later.
+    #[track_caller]
+    pub fn becomes_seen_as(&self, pod: &str, host: &str, source: &str) {
+        let url = format!("http://{}/cgi-bin/me", bracketed(host));
+        retry(90, || {
+            let seen = self.exec(pod, &["wget", "-qO-", "-T", "2", &url])?;
+            let seen = seen.trim().trim_matches(['[', ']']).trim_start_matches("::ffff:");
+            if seen == source { Ok(()) } else { Err(format!("seen as {seen}, not {source}")) }
+        });
+        self.step(&format!("{host} sees {pod} as {source}"));
+    }
+
     /// The server that `url` names must see the pod under the address `source`.
     #[track_caller]
     pub fn is_seen_as(&self, pod: &str, host: &str, source: &str) {

@@ -119,7 +119,7 @@ fn join_addresses(s: &Story, ranges: &str) -> Vec<(String, String)> {
 
 #[test]
 fn nodes_follow_their_join_subnet() {
-    story("manual-6-6", |s| {
+    story("join-range", |s| {
         let nodes = s.cluster.nodes();
         let pods: Vec<Pod> =
             (0..2).map(|n| Pod::new(&format!("p{n}")).on(&nodes[n].name)).collect();
@@ -159,5 +159,55 @@ fn nodes_follow_their_join_subnet() {
             retry(90, || s.cluster.enter(&node.name, &ping));
         }
         s.pings("p0", s.cluster.outside());
+    });
+}
+
+/// 6.6 as printed: the subnet is deleted, and made anew by a controller with another flag.
+fn rebuild_join(s: &Story, range: &str) {
+    let finalizers = r#"[{"op": "replace", "path": "/metadata/finalizers", "value": []}]"#;
+    let kubectl = |args: &[&str]| s.cluster.kubectl(args).expect("a step of 6.6");
+    // There may be none when an earlier try ended half-way.
+    let _ = s.cluster.kubectl(&["patch", "subnet", "join", "--type=json", "-p", finalizers]);
+    kubectl(&["delete", "subnet", "join", "--ignore-not-found", "--timeout=90s"]);
+    kubectl(&["annotate", "node", "ovn.kubernetes.io/allocated=false", "--all", "--overwrite"]);
+    let controller = ["-n", "kube-system", "deployment", "kube-ovn-controller"];
+    let deployment = s.cluster.objects(&controller).remove(0);
+    let mut flags = deployment["spec"]["template"]["spec"]["containers"][0]["args"].clone();
+    for flag in flags.as_array_mut().expect("flags of the controller") {
+        if text(flag).starts_with("--node-switch-cidr=") {
+            *flag = json!(format!("--node-switch-cidr={range}"));
+        }
+    }
+    let path = "/spec/template/spec/containers/0/args";
+    let patch = json!([{"op": "replace", "path": path, "value": flags}]).to_string();
+    kubectl(&[&["patch"], &controller[..], &["--type=json", "-p", &patch]].concat());
+    kubectl(&["-n", "kube-system", "delete", "pod", "-lapp=kube-ovn-controller", "--wait=false"]);
+    s.step(&format!("6.6.1 to 6.6.3 with {range}"));
+}
+
+#[test]
+fn the_join_subnet_is_made_anew() {
+    story("manual-6-6", |s| {
+        let nodes = s.cluster.nodes();
+        s.start(&[Pod::new("p0").on(&nodes[0].name)]);
+        let ip = s.ip("p0");
+        let all_is_well = || {
+            for node in &nodes {
+                let ping = ["ping", "-c", "1", "-W", "1", &ip];
+                retry(90, || s.cluster.enter(&node.name, &ping));
+            }
+            s.pings("p0", s.cluster.outside());
+        };
+        let back = undo(|| {
+            rebuild_join(s, &s.cluster.by_family("100.64.0.0/16", "fd00:100:64::/112"));
+            join_addresses(s, &s.cluster.by_family("100.64.", "fd00:100:64:"));
+        });
+        rebuild_join(s, &s.cluster.by_family("100.51.0.0/16", "fd00:100:51::/112"));
+        let given = join_addresses(s, &s.cluster.by_family("100.51.", "fd00:100:51:"));
+        s.step(&format!("6.6.4: join addresses, records and ovn0 of all nodes: {given:?}"));
+        all_is_well();
+        drop(back);
+        all_is_well();
+        s.step("and back");
     });
 }

@@ -4,6 +4,8 @@ use serde_json::{Value, json};
 
 use crate::{
     cluster::{bracketed, retry, text},
+    echoes::Echoes,
+    guard::undo,
     pods::{Pod, page_of},
     story::{Story, story},
 };
@@ -177,24 +179,19 @@ fn load_balancers_off_and_on_again_while_pods_talk() {
         let url = page_of(&ips[0]);
         s.fetches("client", &url, "server");
         retry(20, || if rows(s).is_empty() { Err("no load balancer".to_owned()) } else { Ok(()) });
-        let (cluster, ns, server) = (s.cluster, s.ns.clone(), s.ip("server"));
-        // 30 s of echo requests while it goes.
-        let pings = std::thread::spawn(move || {
-            let ping = ["ping", "-c", "150", "-i", "0.2", "-W", "1", &server];
-            cluster.kubectl(&[&["-n", &ns, "exec", "client", "--"], &ping[..]].concat())
-        });
+        let echoes = Echoes::start(s, "client", &s.ip("server"), 50);
+        let on_again = undo(|| enable_lb(s, "true"));
         enable_lb(s, "false");
         retry(40, || match rows(s) {
             left if left.is_empty() => Ok(()),
             left => Err(format!("still there: {left}")),
         });
         s.step("the load balancers are gone");
-        let answer = pings.join().expect("pings").expect("some echo requests are answered");
-        assert!(answer.contains(" 0% packet loss"), "{answer}");
-        s.step("no echo request between the pods was lost");
+        let losses = echoes.all_answered();
+        s.step(&format!("{} echoes between the pods: none lost", losses.sent));
         s.fetches("client", &url, "server");
         s.step("kube-proxy serves the cluster IP");
-        enable_lb(s, "true");
+        drop(on_again);
         retry(40, || if rows(s).is_empty() { Err("not back".to_owned()) } else { Ok(()) });
         s.fetches("client", &url, "server");
     });

@@ -147,6 +147,17 @@ impl Story {
         });
     }
 
+    /// The same of an object that has no namespace.
+    pub fn wait_event_of_cluster(&self, object: &str, reason: &str, words: &[&str]) {
+        let selector = format!("involvedObject.name={object},reason={reason}");
+        retry(30, || {
+            let events = self.cluster.objects(&["-A", "events", "--field-selector", &selector]);
+            let messages: Vec<String> = events.iter().map(|e| text(&e["message"])).collect();
+            let told = messages.iter().any(|m| words.iter().all(|w| m.contains(w)));
+            if told { Ok(()) } else { Err(format!("no event {reason} of {object}: {messages:?}")) }
+        });
+    }
+
     /// A cluster-wide object to delete at the end.
     pub fn goes_with(&self, kind: &str, name: &str) {
         self.extra.borrow_mut().push((kind.into(), name.into()));
