@@ -26,6 +26,7 @@ mod external;
 mod gateways;
 mod guard;
 mod ko;
+mod ko_commands;
 mod ko_disruptive;
 mod machines;
 mod manual_addresses;
