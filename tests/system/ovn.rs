@@ -23,7 +23,10 @@ pub fn pids_below(folder: &Path) -> Vec<i32> {
     let pids = entries.filter_map(|e| e.file_name().to_str()?.parse::<i32>().ok());
     pids.filter(|pid| {
         let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-        String::from_utf8_lossy(&line).contains(&needle)
+        // Another folder's name may begin like this one.
+        let line = String::from_utf8_lossy(&line);
+        let mut ends = line.match_indices(&needle).map(|(at, _)| &line[at + needle.len()..]);
+        ends.any(|rest| !rest.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '-'))
     })
     .collect()
 }
