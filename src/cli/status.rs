@@ -281,13 +281,8 @@ async fn problems(cluster: &Cluster) -> anyhow::Result<BTreeMap<String, Vec<Stri
         }
     }
     for event in cluster.list("/api/v1/events", "").await? {
-        let source = format!(
-            "{}{}",
-            text(&event["reportingComponent"]),
-            text(&event["source"]["component"])
-        );
         let about = &event["involvedObject"];
-        if event["type"] == "Warning" && source.contains("kube-ovn") && is_fresh(&event) {
+        if is_problem(&event) && is_fresh(&event) {
             let (kind, ns) = (text(&about["kind"]), text(&about["namespace"]));
             let slash = if ns.is_empty() { "" } else { "/" };
             let object = format!("{kind} {ns}{slash}{}", text(&about["name"]));
@@ -299,6 +294,27 @@ async fn problems(cluster: &Cluster) -> anyhow::Result<BTreeMap<String, Vec<Stri
         }
     }
     Ok(all)
+}
+
+/// Kinds whose conditions tell what is wrong at this moment: their Events may be history.
+const SPEAKING: [&str; 6] = [
+    "Vpc",
+    "Subnet",
+    "IPPool",
+    "SecurityGroup",
+    "AdminNetworkPolicy",
+    "BaselineAdminNetworkPolicy",
+];
+
+/// A warning of ours about an object that has no other way to tell. An object of a kind without
+/// effect harms nothing.
+fn is_problem(event: &Value) -> bool {
+    let source =
+        format!("{}{}", text(&event["reportingComponent"]), text(&event["source"]["component"]));
+    event["type"] == "Warning"
+        && source.contains("kube-ovn")
+        && event["reason"] != "NotSupported"
+        && !SPEAKING.contains(&text(&event["involvedObject"]["kind"]))
 }
 
 /// Events are repeated while their cause lasts.
@@ -422,6 +438,19 @@ fn screen(status: &Status, paint: Paint) -> String {
 mod tests {
     use super::*;
     use serde_json::json;
+
+    #[test]
+    fn events_of_objects_with_conditions_are_history() {
+        let event = |kind: &str, reason: &str| {
+            json!({"type": "Warning", "reason": reason, "reportingComponent": "kube-ovn-controller",
+                "involvedObject": {"kind": kind}})
+        };
+        assert!(is_problem(&event("Pod", "AcquireAddressFailed")));
+        assert!(!is_problem(&event("Vpc", "ExternalGatewayFailed")), "its condition says it");
+        assert!(!is_problem(&event("SwitchLBRule", "NotSupported")));
+        let normal = json!({"type": "Normal", "reportingComponent": "kube-ovn-controller"});
+        assert!(!is_problem(&normal));
+    }
 
     fn good() -> (Vec<Component>, BTreeMap<String, String>, Controller, Vec<Node>) {
         let component = Component {
