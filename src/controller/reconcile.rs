@@ -134,6 +134,8 @@ pub struct Reconciler {
     was_settled: bool,
     oracle: Oracle,
     told: told::Told,
+    /// Nothing was published yet.
+    silent_start: bool,
     progress: SharedProgress,
     nodes: watch::Sender<Option<Nodes>>,
     gateways: watch::Sender<Targets>,
@@ -183,6 +185,7 @@ pub async fn reconcile(features: &'static [Feature], inputs: Inputs) -> Ended {
         was_settled: false,
         oracle: Oracle::default(),
         told: told::Told::default(),
+        silent_start: true,
         progress: inputs.progress,
         nodes: inputs.nodes,
         gateways: inputs.gateways,
@@ -337,7 +340,9 @@ impl Reconciler {
         let republish = std::mem::take(&mut refresh.republish);
         self.commit.add(&mut refresh);
         for owner in republish {
-            if self.commit.is_committed(&owner) {
+            // What is computed before all lists are in may name objects as missing that come in
+            // the next moment: nobody is told.
+            if self.unsynced.is_empty() && self.commit.is_committed(&owner) {
                 self.publish_owner(&owner);
             } else {
                 self.to_publish.insert(owner);
@@ -629,6 +634,13 @@ impl Reconciler {
 
     /// Hands over what owners want as soon as their facts are in the database.
     fn publish_committed(&mut self) {
+        if std::mem::take(&mut self.silent_start) {
+            let (ready, waiting) = std::mem::take(&mut self.to_publish)
+                .into_iter()
+                .partition::<BTreeSet<Owner>, _>(|owner| self.commit.is_committed(owner));
+            self.to_publish = waiting;
+            ready.iter().for_each(|owner| self.publish_owner(owner));
+        }
         for owner in self.commit.take_completed() {
             if self.to_publish.contains(&owner) && self.commit.is_committed(&owner) {
                 self.to_publish.remove(&owner);
