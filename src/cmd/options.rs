@@ -169,9 +169,9 @@ pub async fn kube_config(kubeconfig: Option<&std::path::Path>) -> anyhow::Result
 }
 
 /// An API server whose host lost its power closes nothing: without a limit a request would wait
-/// for TCP to give up, a quarter of an hour. A watch hears a bookmark every minute.
+/// for TCP to give up, a quarter of an hour. A quiet watch is ended by the server before this.
 pub fn limit_silence(config: &mut kube::Config) {
-    const LONGEST: std::time::Duration = std::time::Duration::from_secs(90);
+    const LONGEST: std::time::Duration = std::time::Duration::from_secs(310);
     config.read_timeout = Some(LONGEST);
     config.write_timeout = Some(LONGEST);
 }

@@ -60,14 +60,35 @@ pub(super) fn diff_routes(wanted: &[Route], seen: &[Route]) -> Vec<HostOp> {
         .iter()
         .filter(|r| !seen.contains(r))
         .map(|r| HostOp::ReplaceRoute { place: place(), route: (**r).clone() });
-    // Replacing already took away the old one of the same destination and metric.
+    // Replacing takes away the old one of the same destination and metric. Where the wanted one
+    // stands already, nothing is replaced and the other has to go by itself: while the join subnet
+    // moves, its next block is routed through the old gateway.
     let replaced = |route: &Route| {
         let key = |r: &Route| (r.destination, r.metric, r.table);
-        wanted.iter().any(|w| key(w) == key(route))
+        wanted.iter().any(|w| key(w) == key(route) && (*w == route || !seen.contains(w)))
     };
     let remove = seen
         .iter()
         .filter(|r| *r.link == *OVN0 && r.gateway.is_some() && !replaced(r))
         .map(|r| HostOp::RemoveRoute { place: place(), route: r.clone() });
     add.chain(remove).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_route_beside_the_wanted_one_of_its_block_goes() {
+        let link: Text = OVN0.into();
+        let block = "100.64.0.0/16".parse().unwrap();
+        let direct = Route::direct(block, &link);
+        let stale = Route::via(block, "100.51.0.1".parse().unwrap(), &link);
+        let remove = HostOp::RemoveRoute { place: Place::Host, route: stale.clone() };
+        let both = [stale.clone(), direct.clone()];
+        assert_eq!(diff_routes(std::slice::from_ref(&direct), &both), vec![remove]);
+        let replace = HostOp::ReplaceRoute { place: Place::Host, route: direct.clone() };
+        assert_eq!(diff_routes(std::slice::from_ref(&direct), &[stale]), vec![replace]);
+        assert_eq!(diff_routes(std::slice::from_ref(&direct), &[direct.clone()]), vec![]);
+    }
 }
