@@ -89,6 +89,7 @@ mod tests {
         assert_eq!(diff_routes(std::slice::from_ref(&direct), &both), vec![remove]);
         let replace = HostOp::ReplaceRoute { place: Place::Host, route: direct.clone() };
         assert_eq!(diff_routes(std::slice::from_ref(&direct), &[stale]), vec![replace]);
-        assert_eq!(diff_routes(std::slice::from_ref(&direct), &[direct.clone()]), vec![]);
+        let stands = std::slice::from_ref(&direct);
+        assert_eq!(diff_routes(stands, stands), vec![]);
     }
 }
