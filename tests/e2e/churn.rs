@@ -75,7 +75,7 @@ fn scale(s: &Story, replicas: usize) {
 }
 
 /// Waits, a minute at most, until no more than `MOVING` pods come or go. The kills meet as many of
-/// them as before, but two cores are not buried: with 200 under way at once and containerd killed,
+/// them as before, but two cores are not buried: with 200 under way at once,
 /// the kernel itself stood still for minutes (locks of network namespaces and cgroups).
 fn pace(s: &Story) {
     const MOVING: usize = 60;
@@ -114,7 +114,7 @@ fn deployment(s: &Story) -> serde_json::Value {
 
 #[test]
 fn kills_during_churn_leave_nothing_behind() {
-    let pods = std::env::var("E2E_PODS").ok().and_then(|n| n.parse().ok()).unwrap_or(200);
+    let pods = std::env::var("E2E_PODS").ok().and_then(|n| n.parse().ok()).unwrap_or(100);
     story("churn", |s| {
         retry(60, || agreement(s.cluster));
         let before = rules(s.cluster).unwrap();

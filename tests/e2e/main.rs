@@ -11,7 +11,7 @@
 //!
 //! `masters` makes a cluster of its own, from the air-gapped tarball, and removes it.
 //!
-//! E2E_PODS sets the size of the churn (200).
+//! E2E_PODS sets the size of the churn (100).
 
 mod addresses;
 mod adoption;
