@@ -58,19 +58,14 @@ impl Restore {
     }
 }
 
-/// Finds the number that is worth a record.
-#[derive(Debug)]
+/// Finds the number that is worth a record. A new vswitchd has no record of its own yet.
+#[derive(Debug, Default)]
 pub struct Steady {
     recorded: Option<u64>,
     last: Option<u64>,
 }
 
 impl Steady {
-    /// A new vswitchd has no record of its own yet.
-    pub fn new() -> Self {
-        Steady { recorded: None, last: None }
-    }
-
     /// The number to record after this reading: one that was the same twice and is new, or off by
     /// more than a twentieth. A database write per pod would be noise.
     pub fn take(&mut self, rules: Option<u64>) -> Option<u64> {
@@ -82,12 +77,6 @@ impl Steady {
         }
         self.recorded = Some(rules);
         Some(rules)
-    }
-}
-
-impl Default for Steady {
-    fn default() -> Self {
-        Steady::new()
     }
 }
 
@@ -124,7 +113,7 @@ mod tests {
 
     #[test]
     fn a_record_is_a_steady_number_that_changed_notably() {
-        let mut steady = Steady::new();
+        let mut steady = Steady::default();
         assert_eq!(steady.take(Some(400)), None);
         assert_eq!(steady.take(Some(1000)), None);
         assert_eq!(steady.take(Some(1000)), Some(1000));

@@ -180,7 +180,7 @@ impl Vswitchd {
 
     /// For ever: keeps the record of the rules, and the wish that they outlive ovn-controller.
     async fn record_rules(&self, pidfile: &Path) {
-        let mut steady = Steady::new();
+        let mut steady = Steady::default();
         let wait = self.ovs.config.wait_before_clear;
         loop {
             tokio::time::sleep(READING).await;
@@ -196,7 +196,7 @@ impl Vswitchd {
                 Ok(()) => tracing::debug!(rules, "rules recorded"),
                 Err(error) => {
                     tracing::warn!(%error, "the number of rules is not recorded");
-                    steady = Steady::new();
+                    steady = Steady::default();
                 }
             }
         }

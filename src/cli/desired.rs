@@ -142,9 +142,8 @@ fn rows_of(table: &Value, columns: &[Column]) -> anyhow::Result<Value> {
 /// Every column of the northbound database, for tools that show rows.
 pub fn all_columns() -> Vec<(&'static Table, &'static [Column])> {
     let columns = |table: &'static Table| -> &'static [Column] {
-        let all = (0..table.columns.len()).map(|index| Column { table, index: index as u16 });
         // Once per process, and as long as it.
-        Box::leak(all.collect())
+        Box::leak(table.all_columns().collect())
     };
     nb::DATABASE.tables.iter().map(|table| (*table, columns(table))).collect()
 }

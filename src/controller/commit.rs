@@ -123,9 +123,7 @@ pub fn monitored() -> Vec<(&'static Table, &'static [Column])> {
     let tables = nb::DATABASE.tables.iter().filter(|t| !matches!(t.name, "Connection" | "SSL"));
     tables
         .map(|table| {
-            let wanted = (0..table.columns.len())
-                .map(|index| Column { table, index: index as u16 })
-                .filter(|c| !SKIPPED.contains(&(table.name, c.name())));
+            let wanted = table.all_columns().filter(|c| !SKIPPED.contains(&(table.name, c.name())));
             let columns: &'static [Column] = Box::leak(wanted.collect());
             (*table, columns)
         })

@@ -435,9 +435,8 @@ impl Ledger {
         if let Some(allocation) = self.ipam.release(port) {
             let claimant = Claimant::of_holder(&allocation.owner);
             // Its other networks may still have ports.
-            let last = self.ipam.ports_of(&allocation.owner).next().is_none();
             if let Claimant::Machine(machine) = &claimant
-                && last
+                && self.ipam.ports_of(&allocation.owner).next().is_none()
             {
                 self.machines.remove(machine);
             }

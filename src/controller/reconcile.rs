@@ -518,8 +518,8 @@ impl Reconciler {
         }
         let applied = if self.is_settled() { Applied::All } else { Applied::Part };
         if self.in_sync() && self.oracle.is_due(now, applied) {
-            let (differences, cost) = oracle::consult(&mut self.engine, &self.store);
-            self.commit.compare_all(&self.engine);
+            let (differences, cost) =
+                oracle::consult(&mut self.engine, &mut self.commit, &self.store);
             self.oracle.note(Instant::now(), cost, differences);
         }
         self.tell_held_back();

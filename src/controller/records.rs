@@ -93,13 +93,12 @@ pub enum Existence {
 
 /// Whether what is there says of an allocation what we would have written.
 fn is_same_record(seen: &crd::Ip, ours: &crd::Ip) -> bool {
-    let of = |ip: &crd::Ip| {
-        let spec = ip.spec.clone();
-        (spec.subnet, spec.v4_ip_address, spec.v6_ip_address, spec.mac_address, spec.pod_name)
-    };
-    seen.metadata.deletion_timestamp.is_none()
-        && seen.spec.namespace == ours.spec.namespace
-        && of(seen) == of(ours)
+    fn of(ip: &crd::Ip) -> [&String; 6] {
+        let spec = &ip.spec;
+        let (v4, v6, mac) = (&spec.v4_ip_address, &spec.v6_ip_address, &spec.mac_address);
+        [&spec.subnet, v4, v6, mac, &spec.namespace, &spec.pod_name]
+    }
+    seen.metadata.deletion_timestamp.is_none() && of(seen) == of(ours)
 }
 
 /// Carries out an action. Repeating one that was done before is a success.

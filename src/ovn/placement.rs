@@ -141,10 +141,9 @@ pub fn is_outdated(view: &View<'_>, pod: &Pod, ip: &Ip) -> bool {
     match annotation(suffix::IP_POOL).map(|text| parse_pool_wish(text)) {
         Some(Ok(PoolWish::Addresses(all))) => all.iter().all(differs),
         Some(Ok(PoolWish::Pool(name))) => view.get::<IpPool>(&name).is_some_and(|pool| {
-            let holds = |address: &IpAddr| pool.ranges.iter().any(|range| range.contains(*address));
             let of_pool = |(family, address): (Family, &IpAddr)| {
-                let has = pool.ranges.iter().any(|range| range.family == family);
-                !has || holds(address)
+                let mut ranges = pool.ranges.iter().filter(|r| r.family == family).peekable();
+                ranges.peek().is_none() || ranges.any(|range| range.contains(*address))
             };
             ip.subnet != pool.subnet || !ip.addresses.iter().all(of_pool)
         }),

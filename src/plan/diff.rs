@@ -77,8 +77,7 @@ fn turn_of(touch: &Touch) -> Turn {
 /// Columns with strong references to a table.
 pub(super) fn holders(table: &'static Table) -> impl Iterator<Item = Column> {
     nb::DATABASE.tables.iter().flat_map(move |holder| {
-        let columns = (0..holder.columns.len()).map(|i| Column { table: holder, index: i as u16 });
-        columns.filter(move |c| {
+        holder.all_columns().filter(move |c| {
             c.schema()
                 .key
                 .reference

@@ -82,11 +82,8 @@ fn replaced_in(desired: &Desired, key: &RowKey, row: &Row) -> Vec<Uuid> {
 }
 
 fn references(row: &Row) -> Vec<Uuid> {
-    columns_of(row.table()).filter_map(|column| row.get(column)).flat_map(Datum::uuids).collect()
-}
-
-fn columns_of(table: &'static Table) -> impl Iterator<Item = Column> {
-    (0..table.columns.len()).map(move |index| Column { table, index: index as u16 })
+    let columns = row.table().all_columns();
+    columns.filter_map(|column| row.get(column)).flat_map(Datum::uuids).collect()
 }
 
 /// Removes the orphans: from the rows that hold them, and where nothing has to hold them,

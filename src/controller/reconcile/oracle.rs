@@ -6,7 +6,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::plan::Engine;
+use crate::{controller::commit::Commit, plan::Engine, store::Store};
 
 /// A quick oracle runs this often.
 const OFTEN: Duration = Duration::from_secs(10);
@@ -56,18 +56,24 @@ impl Oracle {
 }
 
 /// Processor time of this thread: what a run costs, however busy the machine is.
-pub(super) fn thread_time() -> Duration {
+fn thread_time() -> Duration {
     let spent = nix::time::clock_gettime(nix::time::ClockId::CLOCK_THREAD_CPUTIME_ID);
     spent.map(Duration::from).unwrap_or_default()
 }
 
-/// Recomputes all; a difference is repaired. Gives the owners that differed, and the cost.
-pub(super) fn consult(engine: &mut Engine, store: &crate::store::Store) -> (usize, Duration) {
+/// Recomputes all; a difference is repaired, and all facts are compared with the database anew.
+/// Gives the number of owners that differed, and the cost.
+pub(super) fn consult(
+    engine: &mut Engine,
+    commit: &mut Commit,
+    store: &Store,
+) -> (usize, Duration) {
     let before = thread_time();
     let differences = engine.differences(store);
     if !differences.is_empty() {
         tracing::error!(owners = ?differences, "incremental result differs from a full one");
         engine.rebuild(store);
     }
+    commit.compare_all(engine);
     (differences.len(), thread_time().saturating_sub(before))
 }

@@ -141,6 +141,11 @@ impl Table {
         let index = self.columns.iter().position(|c| c.name == name)?;
         Some(Column { table: self, index: index as u16 })
     }
+
+    /// Its columns, in the order of the schema.
+    pub fn all_columns(&'static self) -> impl Iterator<Item = Column> {
+        (0..self.columns.len()).map(move |index| Column { table: self, index: index as u16 })
+    }
 }
 
 impl Database {
