@@ -611,9 +611,10 @@ impl Reconciler {
         for action in actions {
             let claimant = self.claimant(&action);
             let owner = self.owner_reference(&claimant);
+            let seen = self.seen.get(Kind::Ip, action.port()).cloned();
             let (client, done) = (self.kube.clone(), self.done.clone());
             tokio::spawn(async move {
-                let result = apply_action(client, &action, owner).await;
+                let result = apply_action(client, &action, owner, seen).await;
                 let _ = done.send(Done::Write(action, claimant, result));
             });
         }

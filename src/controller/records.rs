@@ -1,20 +1,21 @@
 //! Writes of IP CRs, and the objects that the controller makes at start.
 
-use std::net::IpAddr;
+use std::{net::IpAddr, sync::Arc};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::{
     Api, Client, ResourceExt,
     api::{DeleteParams, Patch, PatchParams, PostParams},
 };
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::{
     api::{Ip, Settings, crd, names},
     net::{Cidr, DualStack, IpRange},
+    store::{Presence, watch::Seen},
 };
 
-use super::ledger::Action;
+use super::{ledger::Action, publish::finalizers};
 
 /// What failed, with the object.
 #[derive(Debug, thiserror::Error)]
@@ -101,11 +102,22 @@ fn is_same_record(seen: &crd::Ip, ours: &crd::Ip) -> bool {
     seen.metadata.deletion_timestamp.is_none() && of(seen) == of(ours)
 }
 
-/// Carries out an action. Repeating one that was done before is a success.
+/// The patch that takes our finalizers off a record, today's and those of earlier releases; those
+/// of others stay. `None`: there is none of ours. Its resourceVersion refuses it when somebody
+/// wrote meanwhile.
+pub fn release(seen: &Seen) -> Option<Value> {
+    let left = finalizers(Some(Presence::Absent), seen)?;
+    let version = &*seen.resource_version;
+    Some(json!({ "metadata": { "finalizers": left, "resourceVersion": version } }))
+}
+
+/// Carries out an action on a record that is known as `seen`. Repeating one that was done before is
+/// a success.
 pub async fn apply_action(
     client: Client,
     action: &Action,
     owner: Option<OwnerReference>,
+    seen: Option<Arc<Seen>>,
 ) -> Result<Existence, RecordError> {
     let api: Api<crd::Ip> = Api::all(client);
     let gone = |result: Result<(), kube::Error>| match result {
@@ -141,15 +153,8 @@ pub async fn apply_action(
             gone(result).map_err(failed("delete", "IP", name))
         }
         Action::Finalize(name) => {
-            // Finalizers of others stay.
-            let seen = api.get_opt(name).await.map_err(failed("read", "IP", name))?;
-            let Some(seen) = seen else { return Ok(Existence::Absent) };
-            let ours = |f: &&String| *f != names::finalizer::CONTROLLER;
-            let left: Vec<&String> = seen.finalizers().iter().filter(ours).collect();
-            let patch = Patch::Merge(json!({ "metadata": {
-                "finalizers": left,
-                "resourceVersion": seen.resource_version(),
-            }}));
+            let patch = seen.and_then(|seen| release(&seen));
+            let Some(patch) = patch.map(Patch::Merge) else { return Ok(Existence::Done) };
             let result = api.patch(name, &PatchParams::default(), &patch).await.map(|_| ());
             gone(result).map_err(failed("release", "IP", name))
         }

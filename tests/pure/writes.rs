@@ -5,17 +5,34 @@ use std::sync::Arc;
 use k8s_openapi::jiff::Timestamp;
 use kube::api::DynamicObject;
 use kube_ovn::{
-    api::{Ip, Kind, Text},
+    api::{Ip, Kind, Text, names::finalizer},
     controller::{
         ledger::{Action, Ledger, Northbound},
         publish::{Judgement, Patch, Wish, decide},
-        records::ip_resource,
+        records::{ip_resource, release},
     },
     store::{Owner, Stored, watch::Seen},
 };
 use serde_json::json;
 
 use crate::support::{cluster::Cluster, objects::*};
+
+#[test]
+fn a_released_record_loses_the_finalizers_of_every_release_of_ours_and_no_other() {
+    let seen = |finalizers: &[&str]| Seen {
+        resource_version: "7".into(),
+        finalizers: finalizers.iter().map(|f| Text::from(*f)).collect(),
+        deleting: true,
+        ..Seen::default()
+    };
+    let patch =
+        |left: &[&str]| Some(json!({"metadata": {"finalizers": left, "resourceVersion": "7"}}));
+    let (today, earlier) = (finalizer::CONTROLLER, finalizer::CONTROLLER_OLD);
+    assert_eq!(release(&seen(&[today])), patch(&[]));
+    assert_eq!(release(&seen(&[earlier])), patch(&[]), "upstream's record is not kept for ever");
+    assert_eq!(release(&seen(&["backup.io/keep", today])), patch(&["backup.io/keep"]));
+    assert_eq!(release(&seen(&["backup.io/keep"])), None, "nothing is left to do");
+}
 
 /// The ledger and the features on one store.
 struct Controller {

@@ -194,8 +194,8 @@ fn map_difference(wanted: &BTreeMap<Text, Option<Text>>, have: &Map) -> Object<S
 }
 
 /// The new list, when it differs. The name of releases before 1.13 is swapped for today's.
-fn finalizers(presence: Option<Presence>, seen: &Seen) -> Option<Vec<Text>> {
-    let ours = |f: &Text| [finalizer::CONTROLLER, finalizer::CONTROLLER_OLD].contains(&&**f);
+pub fn finalizers(presence: Option<Presence>, seen: &Seen) -> Option<Vec<Text>> {
+    let ours = |f: &Text| finalizer::OURS.contains(&&**f);
     let mut list: Vec<Text> = seen.finalizers.iter().filter(|f| !ours(f)).cloned().collect();
     match presence? {
         // The API server refuses new finalizers on what is being deleted.

@@ -30,7 +30,7 @@ use crate::{
 };
 
 pub use condition::conditions;
-pub use decide::{Decision, Judgement, Notice, Part, Patch, Wish, decide, difference};
+pub use decide::{Decision, Judgement, Notice, Part, Patch, Wish, decide, difference, finalizers};
 pub use event::{event_name, event_object};
 pub use write::{Failure, PublishError, classify};
 
