@@ -6,3 +6,4 @@ pub mod host_view;
 pub mod northbound;
 pub mod objects;
 pub mod raw;
+pub mod tls;

@@ -57,14 +57,10 @@ async fn refused(options: Options) -> ConnectionError {
     }
 }
 
-#[tokio::test]
-async fn both_sides_check_the_chain_and_the_client_no_name() {
-    let (pki, foreign) = (Folder::new(), Folder::new());
-    make_certificates(&pki, &["server", "client"]);
-    make_certificates(&foreign, &["client"]);
-    let port = free_port();
+/// A database behind TLS, with the certificates of a folder.
+fn secured(port: u16, pki: &Folder) -> OvsdbServer {
     let path = |name: &str| pki.0.join(name).display().to_string();
-    let server = OvsdbServer::standalone_with(
+    OvsdbServer::standalone_with(
         &nb::DATABASE,
         &[
             format!("--remote=pssl:{port}:127.0.0.1"),
@@ -72,7 +68,16 @@ async fn both_sides_check_the_chain_and_the_client_no_name() {
             format!("--certificate={}", path("server.pem")),
             format!("--ca-cert={}", path("ca.pem")),
         ],
-    );
+    )
+}
+
+#[tokio::test]
+async fn both_sides_check_the_chain_and_the_client_no_name() {
+    let (pki, foreign) = (Folder::new(), Folder::new());
+    make_certificates(&pki, &["server", "client"]);
+    make_certificates(&foreign, &["client"]);
+    let port = free_port();
+    let server = secured(port, &pki);
     let endpoint: Endpoint = format!("ssl:[127.0.0.1]:{port}").parse().unwrap();
     let options = |tls| Options { tls, ..Options::new(&nb::DATABASE, vec![endpoint.clone()]) };
 
@@ -135,17 +140,8 @@ impl Mount {
 #[tokio::test]
 async fn renewed_certificates_need_no_restart() {
     let mut mount = Mount::new();
-    let path = |name: &str| mount.folder.0.join(name).display().to_string();
     let port = free_port();
-    let server = OvsdbServer::standalone_with(
-        &nb::DATABASE,
-        &[
-            format!("--remote=pssl:{port}:127.0.0.1"),
-            format!("--private-key={}", path("server.key")),
-            format!("--certificate={}", path("server.pem")),
-            format!("--ca-cert={}", path("ca.pem")),
-        ],
-    );
+    let server = secured(port, &mount.folder);
     let (before, pid) = (server.log(), server.pid());
     let endpoint: Endpoint = format!("ssl:[127.0.0.1]:{port}").parse().unwrap();
     let options = |tls| Options { tls, ..Options::new(&nb::DATABASE, vec![endpoint.clone()]) };
