@@ -9,7 +9,7 @@ use super::{
     arguments::{self, Served},
     config::{CentralConfig, Paths, Role},
     dbfile::{self, Local, SavedHeader},
-    decide::{self, Decision, Patience, Peer, Rank, Situation},
+    decide::{self, Decision, Peer, Rank, Situation},
     files::{self, FileError, FileMaker},
     members,
     rpc::{self, RpcError},
@@ -18,8 +18,6 @@ use super::{
 };
 use crate::kernel::process::{Daemon, Launcher, ProcessError};
 
-/// After this time silent members no longer block a bootstrap by a blank majority.
-const PATIENCE: Duration = Duration::from_secs(60);
 const ASK_AGAIN: Duration = Duration::from_secs(2);
 /// A large database is read before the server opens its sockets.
 const SERVE_LIMIT: Duration = Duration::from_secs(300);
@@ -71,13 +69,23 @@ struct Server {
     daemon: Option<Daemon>,
     /// What we learnt about a file that looks good but is not.
     verdict: Option<Local>,
-    /// The last reason logged, so that waiting does not flood the log.
-    reason: &'static str,
+    /// Members that did not answer when they were asked last.
+    silent: Vec<std::net::IpAddr>,
+    /// The last reason logged, with the silent members, so that waiting does not flood the log.
+    reason: (&'static str, Vec<std::net::IpAddr>),
 }
 
 impl Server {
     fn new(central: Arc<Central>, role: Role, stop: StopSignal) -> Self {
-        Server { central, role, stop, daemon: None, verdict: None, reason: "" }
+        Server {
+            central,
+            role,
+            stop,
+            daemon: None,
+            verdict: None,
+            silent: Vec::new(),
+            reason: Default::default(),
+        }
     }
 
     fn files(&self) -> FileMaker<'_> {
@@ -129,10 +137,9 @@ impl Server {
             self.verdict = None;
             return Ok(());
         }
-        let since = Instant::now();
         loop {
             let (local, saved) = self.observe()?;
-            let decision = self.decide(&local, saved.as_ref(), since).await?;
+            let decision = self.decide(&local, saved.as_ref()).await?;
             match decision {
                 Decision::Start => return Ok(()),
                 Decision::Bootstrap(contents) => {
@@ -148,9 +155,11 @@ impl Server {
                     return Ok(());
                 }
                 Decision::Wait(reason) => {
-                    if reason != self.reason {
-                        tracing::warn!(database = self.role.database(), reason, "waiting");
-                        self.reason = reason;
+                    let known = (reason, self.silent.clone());
+                    if known != self.reason {
+                        let (database, silent) = (self.role.database(), &self.silent);
+                        tracing::warn!(database, reason, ?silent, "waiting");
+                        self.reason = known;
                     }
                     if !pause(ASK_AGAIN, &mut self.stop).await {
                         return Ok(());
@@ -166,24 +175,14 @@ impl Server {
         &mut self,
         local: &Local,
         saved: Option<&SavedHeader>,
-        since: Instant,
     ) -> Result<Decision, DatabaseError> {
         let central = self.central.clone();
         let address = central.config.raft_address(self.role);
         let others = central.config.raft_peers(self.role);
         let rank = if central.config.is_first() { Rank::First } else { Rank::Later };
-        let patient = since.elapsed() < PATIENCE;
-        let patience = if patient { Patience::Fresh } else { Patience::Exhausted };
         let mut peers: Vec<Peer> = Vec::new();
-        let situation = |peers| Situation {
-            local,
-            saved,
-            rank,
-            address: &address,
-            others: &others,
-            peers,
-            patience,
-        };
+        let situation =
+            |peers| Situation { local, saved, rank, address: &address, others: &others, peers };
         if !decide::decides_alone(&situation(&[])) {
             if decide::is_blank(local, saved) {
                 self.ensure_blank_server().await?;
@@ -191,6 +190,9 @@ impl Server {
                 self.end().await;
             }
             peers = members::observe(&central, self.role).await;
+            let answers = central.config.peers().zip(&peers);
+            let silent = answers.filter(|(_, peer)| **peer == Peer::Unreachable);
+            self.silent = silent.map(|(ip, _)| ip).collect();
         }
         Ok(decide::decide(&situation(&peers)))
     }

@@ -1,11 +1,13 @@
 //! Start, bootstrap, join or wait: the decision that must never make a second cluster.
 //!
-//! Raft data is lost for good only with a majority of its members, so a new cluster is made only
-//! when a majority of NODE_IPS (counting us) is known to hold nothing at all: no database and no
-//! saved header. Members that wait so run a server without a database, which others recognise
-//! as [`Peer::Blank`]; a member with any evidence of a former cluster never does. Upstream decided
-//! by "nobody leads and I am first", which splits the brain when the first node loses its disk
-//! while the others have no quorum.
+//! A new cluster is made only when every member of NODE_IPS is known to hold nothing at all: no
+//! database and no saved header. Members that wait so run a server without a database, which
+//! others recognise as [`Peer::Blank`]; a member with any evidence of a former cluster never does.
+//! A blank majority is not enough: when a single master grows to three and is away meanwhile, the
+//! two new ones are that majority, and the old one alone has the quorum of its own cluster. So a
+//! silent member is waited for, and whoever knows that its data is lost takes it out of NODE_IPS.
+//! Upstream decided by "nobody leads and I am first", which splits the brain also when the first
+//! node loses its disk while the others have no quorum.
 
 use super::dbfile::{Local, SavedHeader};
 
@@ -23,13 +25,6 @@ pub enum Peer {
         /// In contact with a majority.
         connected: bool,
     },
-}
-
-/// Whether we have waited for silent members long enough.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Patience {
-    Fresh,
-    Exhausted,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,7 +45,6 @@ pub struct Situation<'a> {
     pub others: &'a [String],
     /// Answers of the other members; empty when nobody was asked.
     pub peers: &'a [Peer],
-    pub patience: Patience,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -110,6 +104,8 @@ pub fn decide(s: &Situation) -> Decision {
             s,
             match s.rank {
                 Rank::First => Decision::Bootstrap(Contents::File),
+                // The first is blank, and waits for us: it does not know whether we hold anything.
+                Rank::Later if all_blank(s) => Decision::Bootstrap(Contents::File),
                 Rank::Later => Decision::Wait("the first of NODE_IPS has to make the cluster"),
             },
         ),
@@ -162,20 +158,23 @@ fn decide_without_data(s: &Situation) -> Decision {
     if s.rank == Rank::Later {
         return Decision::Wait("the first of NODE_IPS has to make the cluster");
     }
-    let blank = s.peers.iter().filter(|peer| **peer == Peer::Blank).count();
     if s.peers.contains(&Peer::Standalone) {
         return Decision::Wait("another member serves standalone data");
     }
-    if blank == s.others.len() {
+    if s.peers.iter().any(|peer| matches!(peer, Peer::Member { .. })) {
+        return Decision::Wait("another member is joining a cluster of which nobody answers");
+    }
+    if all_blank(s) {
         return Decision::Bootstrap(Contents::Schema);
     }
-    // A damaged file of ours is no vote for "nothing was ever here".
-    let ours = usize::from(*s.local == Local::Missing);
-    let majority = s.others.len().div_ceil(2) + 1;
-    match s.patience {
-        Patience::Exhausted if blank + ours >= majority => Decision::Bootstrap(Contents::Schema),
-        _ => Decision::Wait("cannot rule out that silent members hold a cluster"),
-    }
+    Decision::Wait(
+        "a silent member may hold a cluster, for which one member is enough when NODE_IPS grew: \
+         bring it back, or take it out of NODE_IPS (node label kube-ovn/role) if its data is lost",
+    )
+}
+
+fn all_blank(s: &Situation) -> bool {
+    s.peers.len() == s.others.len() && s.peers.iter().all(|peer| *peer == Peer::Blank)
 }
 
 #[cfg(test)]
@@ -215,14 +214,12 @@ mod tests {
         saved: Option<SavedHeader>,
         rank: Rank,
         peers: Vec<Peer>,
-        patience: Patience,
         others: usize,
     }
 
     impl Case {
         fn of(local: Local, peers: Vec<Peer>) -> Self {
-            let (rank, patience) = (Rank::First, Patience::Fresh);
-            Case { local, saved: None, rank, others: peers.len(), peers, patience }
+            Case { local, saved: None, rank: Rank::First, others: peers.len(), peers }
         }
 
         fn decide(&self) -> Decision {
@@ -235,7 +232,6 @@ mod tests {
                 address: US,
                 others: &others,
                 peers: &self.peers,
-                patience: self.patience,
             })
         }
     }
@@ -252,12 +248,67 @@ mod tests {
         assert!(waits(&case.decide()));
     }
 
+    /// One master, alone in its cluster, becomes three and is away: no answer of the two new ones
+    /// may lead to another cluster, whoever is the first of NODE_IPS.
     #[test]
-    fn fresh_install_with_a_dead_member_needs_a_blank_majority_and_patience() {
-        let mut case = Case::of(Local::Missing, vec![Peer::Blank, Peer::Unreachable]);
+    fn growth_from_one_to_three_with_the_old_member_away_never_bootstraps() {
+        for local in [Local::Missing, Local::Unusable("junk".into())] {
+            let mut case = Case::of(local, vec![Peer::Blank, Peer::Unreachable]);
+            for rank in [Rank::First, Rank::Later] {
+                case.rank = rank;
+                assert!(waits(&case.decide()));
+            }
+        }
+        // It comes back: with its cluster, or with the file of a server that was alone.
+        let case = Case::of(Local::Missing, vec![Peer::Blank, member("c1", true)]);
+        assert_eq!(case.decide(), Decision::Join { cluster: Some("c1".into()) });
+        let case = Case::of(Local::Missing, vec![Peer::Blank, Peer::Standalone]);
         assert!(waits(&case.decide()));
-        case.patience = Patience::Exhausted;
+        let mut case = Case::of(Local::Standalone, vec![Peer::Blank, Peer::Blank]);
+        case.rank = Rank::Later;
+        assert_eq!(case.decide(), Decision::Bootstrap(Contents::File));
+        case.peers[1] = Peer::Unreachable;
+        assert!(waits(&case.decide()));
+        // Its data is lost, and it was taken out of NODE_IPS.
+        let case = Case::of(Local::Missing, vec![Peer::Blank]);
         assert_eq!(case.decide(), Decision::Bootstrap(Contents::Schema));
+    }
+
+    #[test]
+    fn a_member_that_is_joining_proves_a_cluster() {
+        let joining = Peer::Member { cluster: None, connected: false };
+        let case = Case::of(Local::Missing, vec![Peer::Blank, joining]);
+        assert!(waits(&case.decide()));
+    }
+
+    /// Every combination of two members' knowledge: never do two of them bootstrap.
+    #[test]
+    fn two_members_never_both_bootstrap() {
+        let locals = || {
+            [Local::Missing, Local::Standalone, Local::Unusable("junk".into())]
+                .into_iter()
+                .flat_map(|local| [(local.clone(), None), (local, Some(saved()))])
+        };
+        // What the other sees of a member that waits.
+        let shown =
+            |local: &Local, header: &Option<SavedHeader>| match is_blank(local, header.as_ref()) {
+                true => Peer::Blank,
+                false => Peer::Unreachable,
+            };
+        for (first, first_saved) in locals() {
+            for (later, later_saved) in locals() {
+                let decide = |rank, local: &Local, saved: &Option<SavedHeader>, peer| {
+                    let mut case = Case::of(local.clone(), vec![peer]);
+                    (case.rank, case.saved) = (rank, saved.clone());
+                    matches!(case.decide(), Decision::Bootstrap(_))
+                };
+                let of_later = shown(&later, &later_saved);
+                let of_first = shown(&first, &first_saved);
+                let both = decide(Rank::First, &first, &first_saved, of_later)
+                    && decide(Rank::Later, &later, &later_saved, of_first);
+                assert!(!both, "{first:?} {later:?}");
+            }
+        }
     }
 
     #[test]
@@ -266,8 +317,7 @@ mod tests {
             vec![Peer::Unreachable, Peer::Unreachable],
             vec![Peer::Unreachable, Peer::Blank, Peer::Unreachable, Peer::Unreachable],
         ] {
-            let mut case = Case::of(Local::Missing, peers);
-            case.patience = Patience::Exhausted;
+            let case = Case::of(Local::Missing, peers);
             assert!(waits(&case.decide()));
         }
         // One of them answers, without a leader: its cluster is joined, not replaced.
@@ -279,7 +329,6 @@ mod tests {
     fn a_saved_header_forbids_bootstrap() {
         let mut case = Case::of(Local::Missing, vec![Peer::Blank, Peer::Blank]);
         case.saved = Some(saved());
-        case.patience = Patience::Exhausted;
         assert!(waits(&case.decide()));
         assert!(!is_blank(&case.local, case.saved.as_ref()));
         case.peers[1] = member("c2", true);
@@ -300,8 +349,7 @@ mod tests {
         let corrupt = || Local::Unusable("junk".into());
         let case = Case::of(corrupt(), vec![member("c1", true), Peer::Blank]);
         assert_eq!(case.decide(), Decision::Join { cluster: Some("c1".into()) });
-        let mut case = Case::of(corrupt(), vec![Peer::Blank, Peer::Unreachable]);
-        case.patience = Patience::Exhausted;
+        let case = Case::of(corrupt(), vec![Peer::Blank, Peer::Unreachable]);
         assert!(waits(&case.decide()));
         let case = Case::of(corrupt(), vec![Peer::Blank, Peer::Blank]);
         assert_eq!(case.decide(), Decision::Bootstrap(Contents::Schema));

@@ -39,7 +39,7 @@ pub struct Container {
 }
 
 impl Container {
-    fn new(name: &str, variables: &[(&str, &str)]) -> Self {
+    pub fn new(name: &str, variables: &[(&str, &str)]) -> Self {
         let root = std::env::temp_dir().join(format!("kube-ovn-{}-{name}", std::process::id()));
         fs::create_dir_all(&root).unwrap();
         let mut paths = Paths::rooted(root.to_str().unwrap());
@@ -167,7 +167,7 @@ pub fn eventually(what: &str, mut check: impl FnMut() -> bool) {
 }
 
 /// Two free ports for each database.
-fn free_ports() -> [(&'static str, String); 4] {
+pub fn free_ports() -> [(&'static str, String); 4] {
     let held: Vec<TcpListener> =
         (0..4).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
     let port = |i: usize| held[i].local_addr().unwrap().port().to_string();

@@ -1,12 +1,14 @@
 //! The ovn-central container over TLS, and on a full disk.
 
-use std::{fs, path::Path, time::Duration};
+use std::{fs, path::Path, sync::Arc, time::Duration};
 
-use kube_ovn::central::{config::Role, files, members};
+use kube_ovn::central::{config::Role, database::Central, files, members};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 
-use crate::central::{Container, block_on, cluster_with, eventually, is_whole, standalone};
+use crate::central::{
+    Container, block_on, cluster_with, eventually, free_ports, is_whole, standalone,
+};
 
 /// One authority and one certificate for all, as Secret `kube-ovn-tls` holds them.
 fn write_tls(all: &[Container]) {
@@ -50,6 +52,50 @@ fn raft_over_tls_bootstraps_with_its_options() {
     eventually("the others go on", || all[1].add_switch("s1"));
     all[0].start();
     eventually("whole again", || is_whole(&all));
+    all.iter_mut().for_each(Container::stop);
+}
+
+/// A single master becomes one of three and is away meanwhile: the new ones, the first of NODE_IPS
+/// among them, make no second cluster, and take part in the first when it is back.
+#[test]
+fn a_cluster_that_grows_while_its_only_member_is_away_stays_one() {
+    let ports = free_ports();
+    let member = |ip: &str, members: &str| {
+        let mut variables: Vec<(&str, &str)> =
+            ports.iter().map(|(n, v)| (*n, v.as_str())).collect();
+        let own = [("NODE_IPS", members), ("POD_IP", ip), ("ENABLE_BIND_LOCAL_IP", "true")];
+        variables.extend(own);
+        Container::new(&format!("grow-{ip}-{}", members.len()), &variables)
+    };
+    let three = "127.0.0.2,127.0.0.1,127.0.0.3";
+    let mut old = member("127.0.0.1", "127.0.0.1");
+    old.start();
+    eventually("write", || old.add_switch("s1"));
+    let cluster = old.serving(Role::Northbound).unwrap().cluster;
+    old.kill();
+    let mut all = vec![member("127.0.0.2", three), member("127.0.0.3", three)];
+    all.iter_mut().for_each(Container::start);
+    // Both run servers without a database, and see each other so.
+    let blank = |at: &Container, of: &Container, role| {
+        let ip = of.central.config.local;
+        block_on(members::observe_member(&at.central, role, ip)).is_ok_and(|seen| seen.is_none())
+    };
+    eventually("the new ones wait", || {
+        Role::BOTH
+            .iter()
+            .all(|role| blank(&all[0], &all[1], *role) && blank(&all[1], &all[0], *role))
+    });
+    std::thread::sleep(Duration::from_secs(6));
+    let serves = |c: &Container| Role::BOTH.iter().any(|role| c.serving(*role).is_some());
+    assert!(!all.iter().any(serves), "a second cluster");
+    let grown = member("127.0.0.1", three);
+    old.central =
+        Arc::new(Central { config: grown.central.config.clone(), ..(*old.central).clone() });
+    old.start();
+    all.push(old);
+    eventually("three members in one cluster", || is_whole(&all));
+    assert_eq!(all[0].serving(Role::Northbound).unwrap().cluster, cluster);
+    eventually("the data is there", || all[0].switches() == ["s1"]);
     all.iter_mut().for_each(Container::stop);
 }
 
