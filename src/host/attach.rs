@@ -46,7 +46,7 @@ pub fn plan_attach(
         after_installed: after_installed.collect(),
         gateways: nic.gateways_to_check(),
         gateway_check: request.gateway_check,
-        rollback: removal(&names),
+        rollback: plan_removal(&names.host),
         routes,
         warnings,
         names,
@@ -56,15 +56,15 @@ pub fn plan_attach(
 /// Removes the NIC of this sandbox, whatever pod of that name lives now (upstream bug 14).
 /// Everything it names may be missing.
 pub fn plan_detach(container_id: &str, ifname: &str) -> Result<Vec<HostOp>, AttachError> {
-    nic_names(container_id, ifname).map(|names| removal(&names))
+    nic_names(container_id, ifname).map(|names| plan_removal(&names.host))
 }
 
-/// OVS lets go first: a port without its link would be reported as an error. Deleting the host
+/// Removes a NIC by its host end. OVS lets go first: a port without its link would be reported as an error. Deleting the host
 /// end takes the pod's end along.
-fn removal(names: &NicNames) -> Vec<HostOp> {
+pub fn plan_removal(host: &Text) -> Vec<HostOp> {
     vec![
-        HostOp::RemoveOvsPort { bridge: INTEGRATION_BRIDGE.into(), port: names.host.clone() },
-        HostOp::DeleteLink { place: Place::Host, link: names.host.clone() },
+        HostOp::RemoveOvsPort { bridge: INTEGRATION_BRIDGE.into(), port: host.clone() },
+        HostOp::DeleteLink { place: Place::Host, link: host.clone() },
     ]
 }
 

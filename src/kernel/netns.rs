@@ -77,6 +77,11 @@ fn on_thread<R: Send>(path: &str, f: impl FnOnce() -> io::Result<R> + Send) -> R
     })
 }
 
+/// Whether there is a file for the namespace.
+pub fn exists(path: &str) -> bool {
+    Path::new(path).symlink_metadata().is_ok()
+}
+
 /// Path of a named namespace.
 pub fn named_path(name: &str) -> PathBuf {
     Path::new(FOLDER).join(name)

@@ -9,16 +9,17 @@ use std::collections::BTreeSet;
 use super::{
     apply::ApplyError,
     attach::{Attacher, CniError},
+    garbage::{Proof, garbage, has_pod},
     observe::dump,
     ovs_rows::{IFACE_ID, PortState, observe_ovs, observe_port, port_state},
     vswitch::Connection,
 };
 use crate::{
-    api::Text,
+    api::{Text, names::DEFAULT_PROVIDER},
     cni::wire::{GcRequest, Request},
-    host::{NicNames, nic_names, plan_detach},
+    host::{NicNames, OvsPort, nic_names, plan_detach, plan_removal},
     kernel,
-    net::{Link, LinkState, Place},
+    net::{LinkState, Place},
 };
 
 impl Attacher {
@@ -76,14 +77,21 @@ impl Attacher {
         Ok(())
     }
 
-    /// CNI GC: removes attachments that the runtime no longer knows and whose pod side is gone.
+    /// CNI GC: removes every attachment of the network that the runtime no longer knows (CNI 1.1,
+    /// section 2): port, link, and by the next turn of the host loop what was kept for them.
     pub async fn gc(&self, request: &GcRequest) -> Result<(), CniError> {
         let valid = request.valid_attachments.iter();
         let valid: BTreeSet<Text> = valid
             .filter_map(|a| nic_names(&a.container_id, &a.if_name).ok())
             .map(|n| n.host)
             .collect();
-        self.remove_stale(&valid).await.map(|_| ())
+        let provider = Some(&*request.provider).filter(|p| !p.is_empty());
+        let provider = provider.unwrap_or(DEFAULT_PROVIDER);
+        let removed = self.collect(&Proof::Runtime { provider, valid: &valid }).await?;
+        if !removed.is_empty() {
+            tracing::info!(?removed, provider, "attachments that the runtime does not know");
+        }
+        Ok(())
     }
 
     /// CNI STATUS: would an ADD be served now?
@@ -98,26 +106,36 @@ impl Attacher {
         Ok(())
     }
 
-    /// Removes OVS ports of pods whose link no longer exists (reboot, daemon killed between two
-    /// steps), except those in `keep` or with a request under way. Returns their names.
-    pub async fn remove_stale(&self, keep: &BTreeSet<Text>) -> Result<Vec<Text>, CniError> {
+    /// Removes what reboots and killed processes left: ports of pods without a link, and NICs whose
+    /// pod and namespace are both gone. Returns the names of their host ends.
+    pub async fn remove_stale(&self) -> Result<Vec<Text>, CniError> {
+        let pod = |port: &OvsPort| self.cluster.read(|state| has_pod(state, port));
+        let netns = |path: &str| kernel::netns::exists(path);
+        self.collect(&Proof::Absence { pod: &pod, netns: &netns }).await
+    }
+
+    async fn collect(&self, proof: &Proof<'_>) -> Result<Vec<Text>, CniError> {
         self.executor.vswitch().ready().await.map_err(ApplyError::from)?;
         // This order matters: a port seen here whose ADD is over by the time of the dump has its
-        // link, and one whose ADD is not over is busy in between.
-        let ports: Vec<Text> = self.executor.vswitch().read(|replica| {
-            let ports = observe_ovs(replica).ports.into_values();
-            ports.filter(|p| is_pod_port(&p.external_ids)).map(|p| p.name).collect()
-        });
-        let busy = self.busy_ends();
+        // link, and one whose ADD is not over is busy after it. A link seen there whose ADD is not
+        // busy any more has its port by then.
+        let ports = self.pod_ports();
         let links = kernel::within(Place::Host, || dump(&Place::Host)).await?.links;
-        let mut stale = stale_ports(&ports, &links);
-        stale.retain(|name| !keep.contains(name) && !busy.contains(name));
-        let removal = stale.iter().map(|name| crate::host::HostOp::RemoveOvsPort {
-            bridge: crate::host::INTEGRATION_BRIDGE.into(),
-            port: name.clone(),
-        });
-        self.executor.apply(removal.collect()).await?;
-        Ok(stale)
+        let mut spared = self.busy_ends();
+        let known: BTreeSet<Text> = ports.iter().map(|p| p.name.clone()).collect();
+        let news = self.pod_ports().into_iter().map(|p| p.name);
+        spared.extend(news.filter(|name| !known.contains(name)));
+        let found = garbage(&ports, &links, &spared, proof);
+        let removal = found.iter().flat_map(plan_removal).collect();
+        self.executor.apply(removal).await?;
+        Ok(found.into_iter().collect())
+    }
+
+    fn pod_ports(&self) -> Vec<OvsPort> {
+        self.executor.vswitch().read(|replica| {
+            let ports = observe_ovs(replica).ports.into_values();
+            ports.filter(|p| is_pod_port(&p.external_ids)).collect()
+        })
     }
 
     fn busy_ends(&self) -> BTreeSet<Text> {
@@ -129,11 +147,4 @@ impl Attacher {
 /// `true` for ports that a CNI ADD made: ours, and of a network namespace.
 pub fn is_pod_port(external_ids: &std::collections::BTreeMap<Text, Text>) -> bool {
     external_ids.contains_key("pod_netns") && external_ids.contains_key("pod_name")
-}
-
-/// Ports without a kernel link. A veth dies with its namespace, so its absence proves that the
-/// sandbox is gone; a missing namespace file alone proves nothing (it may just not be mounted).
-pub fn stale_ports<'a>(ports: impl IntoIterator<Item = &'a Text>, links: &[Link]) -> Vec<Text> {
-    let names: BTreeSet<&str> = links.iter().map(|l| &*l.name).collect();
-    ports.into_iter().filter(|p| !names.contains(&***p)).cloned().collect()
 }

@@ -6,6 +6,7 @@
 //! * [`apply`]: the one executor of operations; [`observe`]: dumps for the planner.
 //! * [`cni_server`] -> [`attach`], [`detach`]: one pod NIC per request of the CNI plugin;
 //!   [`resolve`] (pure) says what a request needs or waits for.
+//! * [`garbage`] (pure): which attachments nobody needs any more.
 //! * [`reconcile`]: the host loop; [`health`]: is the join network reachable; [`chassis`]: the
 //!   node's annotation; [`install`]: files of the plugin.
 //! * [`metrics`], [`figures`]: what requests write, and what is read.
@@ -21,6 +22,7 @@ pub mod detach;
 pub mod events;
 pub mod feed;
 pub mod figures;
+pub mod garbage;
 pub mod gateway;
 pub mod health;
 pub mod install;

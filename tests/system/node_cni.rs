@@ -1,11 +1,16 @@
 //! CNI requests on a real node: plugin executable, server, kernel, Open vSwitch.
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::BTreeSet,
+    time::{Duration, Instant},
+};
 
 use kube_ovn::{
-    cni::wire::Request,
+    api::Kind,
+    cni::wire::{Attachment, GcRequest, Request},
     kernel::{Effort, Netlink},
-    node::state::Change,
+    net::{Mac, Place, VethPair},
+    node::{ovs_rows::observe_port, state::Change},
 };
 use serde_json::json;
 
@@ -273,10 +278,99 @@ fn ports_without_a_link_are_collected() {
         node.add(&dead).await;
         node.add(&alive).await;
         Netlink::open(&kube_ovn::net::Place::Host).unwrap().delete_link(&dead.host_end()).unwrap();
-        let removed = node.attacher.remove_stale(&Default::default()).await.unwrap();
+        let removed = node.attacher.remove_stale().await.unwrap();
         assert_eq!(removed.iter().map(|t| t.to_string()).collect::<Vec<_>>(), [dead.host_end()]);
         assert_eq!(node.pod_ports(), [alive.host_end()]);
-        assert!(node.attacher.remove_stale(&Default::default()).await.unwrap().is_empty());
+        assert!(node.attacher.remove_stale().await.unwrap().is_empty());
+    });
+}
+
+fn attachment(sandbox: &Sandbox) -> Attachment {
+    Attachment { container_id: sandbox.container.clone(), if_name: "eth0".into() }
+}
+
+/// CNI 1.1 GC: port and link of every sandbox that is not in the runtime's list go, although both
+/// of its ends are there; those in it, and those of another network, work on.
+#[test]
+fn gc_removes_whole_attachments_and_spares_the_listed() {
+    on_node(|node| async move {
+        node.install_ports();
+        let mut sandboxes = Vec::new();
+        for (n, name) in ["kept", "lost", "other"].into_iter().enumerate() {
+            node.upsert(pod(name, "u1", &format!("10.16.0.{}", 5 + n)));
+            let sandbox = Sandbox::new(name, "u1");
+            node.add(&sandbox).await;
+            sandboxes.push(sandbox);
+        }
+        let [kept, lost, other] = &sandboxes[..] else { unreachable!() };
+        let id = "external_ids:iface-id=other.shop.net1.shop.ovn";
+        node.vsctl(&["set", "Interface", &other.host_end(), id]);
+        let moved = || {
+            let port = node.executor.vswitch().read(|r| observe_port(r, &other.host_end()));
+            port.is_some_and(|p| p.external_ids["iface-id"].ends_with("net1.shop.ovn"))
+        };
+        wait_until("the other network", moved).await;
+        // An ADD that was killed before it made its port.
+        let mut host = Netlink::open(&Place::Host).unwrap();
+        let half = Sandbox::new("half", "u1");
+        host.create_veth(&VethPair {
+            host: half.host_end().as_str().into(),
+            peer: "eth0".into(),
+            peer_place: half.namespace.place.clone(),
+            peer_mac: Mac::local(1),
+            mtu: None,
+            host_queue_length: 1000,
+        })
+        .unwrap();
+        let request =
+            GcRequest { provider: "ovn".into(), valid_attachments: vec![attachment(kept)] };
+        node.attacher.gc(&request).await.unwrap();
+        let left = BTreeSet::from([kept.host_end(), other.host_end()]);
+        assert_eq!(node.pod_links().into_iter().collect::<BTreeSet<_>>(), left);
+        wait_until("the port to go", || {
+            node.pod_ports().into_iter().collect::<BTreeSet<_>>() == left
+        })
+        .await;
+        assert_eq!(lost.addresses(), vec![], "the pod's end went along");
+        assert!(!kept.addresses().is_empty());
+        node.attacher.gc(&request).await.unwrap();
+        node.del(lost).await;
+        node.del(kept).await;
+        node.del(other).await;
+        node.assert_clean();
+    });
+}
+
+/// What a crash of the whole runtime leaves: NICs of pods that the API has forgotten, their
+/// namespaces gone from the runtime's folder and kept alive by some process.
+#[test]
+fn a_start_removes_nics_of_pods_and_namespaces_that_are_gone() {
+    on_node(|node| async move {
+        node.install_ports();
+        let mut sandboxes = Vec::new();
+        for (n, name) in ["lives", "forced", "restarts", "gone"].into_iter().enumerate() {
+            node.upsert(pod(name, "u1", &format!("10.16.0.{}", 5 + n)));
+            let sandbox = Sandbox::new(name, "u1");
+            node.add(&sandbox).await;
+            sandboxes.push(sandbox);
+        }
+        let holders: Vec<_> =
+            sandboxes.iter().map(|s| kube_ovn::kernel::netns::open(&s.netns).unwrap()).collect();
+        let file = |n: usize| sandboxes[n].netns.rsplit('/').next().unwrap().to_owned();
+        for n in [2, 3] {
+            kube_ovn::kernel::netns::delete_named(&file(n)).unwrap();
+        }
+        for name in ["forced", "gone"] {
+            node.remove_pod(name);
+        }
+        assert!(node.attacher.remove_stale().await.unwrap().is_empty(), "pods are not listed yet");
+        node.cluster.apply([Change::Synced(Kind::Pod)]);
+        let removed = node.attacher.remove_stale().await.unwrap();
+        assert_eq!(removed, [sandboxes[3].host_end().as_str().into()]);
+        assert_eq!(node.pod_links().len(), 3);
+        wait_until("the port to go", || node.pod_ports().len() == 3).await;
+        assert!(!sandboxes[0].addresses().is_empty());
+        drop(holders);
     });
 }
 
