@@ -16,7 +16,7 @@ use kube::{Client, Config, api::ApiResource};
 use tokio::sync::watch;
 
 use super::{
-    Applet, controller_metrics,
+    Applet, api_client, controller_metrics,
     controller_options::{self, ControllerOptions, OversizedPlan, SubnetSeed},
     options::{self, Environment},
     runtime,
@@ -90,7 +90,7 @@ fn run(matches: &ArgMatches) -> anyhow::Result<ExitCode> {
 
 async fn serve(options: ControllerOptions) -> anyhow::Result<ExitCode> {
     let config = options::kube_config(options.kubeconfig.as_deref()).await?;
-    let client = Client::try_from(config.clone()).context("make a Kubernetes client")?;
+    let client = api_client::client(config.clone()).context("make a Kubernetes client")?;
     let progress = SharedProgress::default();
     controller_metrics::register(&progress).context("register metrics")?;
     let figures = Figures::register(telemetry::metrics::registry()).context("register metrics")?;

@@ -15,7 +15,7 @@ use tokio::{sync::watch, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Applet,
+    Applet, api_client,
     daemon_options::{self, DaemonOptions, Task, TunnelType},
     options::{self, Environment},
     runtime,
@@ -104,7 +104,7 @@ async fn client(kubeconfig: Option<&Path>) -> anyhow::Result<Client> {
         }
     };
     options::limit_silence(&mut config);
-    Ok(Client::try_from(config)?)
+    Ok(api_client::client(config)?)
 }
 
 /// Settings that decide how a Subnet is read; the watch takes a plain function.
@@ -112,7 +112,7 @@ static SETTINGS: OnceLock<Settings> = OnceLock::new();
 
 fn parse_subnet(raw: &crd::Subnet) -> Result<Subnet, Vec<Invalid>> {
     match SETTINGS.get() {
-        Some(settings) => parse::parse_subnet(&parse::accepted_subnet(raw), settings),
+        Some(settings) => parse::parse_accepted_subnet(raw, settings),
         None => Err(Vec::new()),
     }
 }
@@ -302,10 +302,10 @@ async fn housekeeping(
         if let Err(error) = conflist(&options) {
             tracing::error!(%error, "conflist cannot be installed");
         }
-        match attacher.remove_stale(&Default::default()).await {
-            Ok(ports) if ports.is_empty() => {}
-            Ok(ports) => tracing::info!(?ports, "ports of vanished sandboxes are removed"),
-            Err(error) => tracing::warn!(%error, "ports of vanished sandboxes are not removed"),
+        match attacher.remove_stale().await {
+            Ok(nics) if nics.is_empty() => {}
+            Ok(nics) => tracing::info!(?nics, "attachments of vanished sandboxes are removed"),
+            Err(error) => tracing::warn!(%error, "attachments of vanished sandboxes stay"),
         }
         tokio::time::sleep(HOUSEKEEPING).await;
     }

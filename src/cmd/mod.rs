@@ -7,6 +7,7 @@
 //!
 //! A new applet: one file here with a `pub const APPLET: Applet`, one line in [`APPLETS`].
 
+pub mod api_client;
 mod cni;
 mod controller;
 pub mod controller_metrics;

@@ -4,10 +4,9 @@ use std::{process::ExitCode, sync::Arc, time::Duration};
 
 use anyhow::Context;
 use clap::ArgMatches;
-use kube::Client;
 
 use super::{
-    Applet,
+    Applet, api_client,
     monitor_options::{self, MonitorOptions},
     options::{self, Environment},
     runtime,
@@ -44,7 +43,7 @@ async fn serve(options: MonitorOptions) -> anyhow::Result<ExitCode> {
         Transport::Plain => None,
         Transport::Secure(_) => {
             let config = options::kube_config(options.kubeconfig.as_deref()).await?;
-            Some(Client::try_from(config).context("make a Kubernetes client")?)
+            Some(api_client::client(config).context("make a Kubernetes client")?)
         }
     };
     let snapshot = Snapshot::register(telemetry::metrics::registry(), FAMILIES)?;

@@ -16,7 +16,7 @@ use kube::{Api, Client};
 use tokio::time::sleep;
 
 use super::{
-    Applet, Usage,
+    Applet, Usage, api_client,
     options::{self, Environment},
     pinger_options::{self, Mode, PingerOptions},
     runtime,
@@ -55,7 +55,7 @@ fn run(matches: &ArgMatches) -> anyhow::Result<ExitCode> {
 
 async fn probe(options: PingerOptions) -> anyhow::Result<ExitCode> {
     let config = options::kube_config(options.kubeconfig.as_deref()).await?;
-    let client = Client::try_from(config).context("make a Kubernetes client")?;
+    let client = api_client::client(config).context("make a Kubernetes client")?;
     let own = own(&options, client.clone()).await?;
     let registry = telemetry::metrics::registry();
     let recorder = Recorder::register(registry, &families()).context("register metrics")?;

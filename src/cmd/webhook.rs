@@ -12,7 +12,7 @@ use clap::ArgMatches;
 use kube::Client;
 
 use super::{
-    Applet, controller_options,
+    Applet, api_client, controller_options,
     flags::{self, Flag, Given},
     options::{self, Environment},
     runtime,
@@ -64,7 +64,7 @@ fn run(matches: &ArgMatches) -> anyhow::Result<ExitCode> {
     notes.iter().for_each(|note| tracing::info!("{note}"));
     runtime::block_on(async move {
         let config = options::kube_config(options::kubeconfig(&given).as_deref()).await?;
-        let client = Client::try_from(config).context("make a Kubernetes client")?;
+        let client = api_client::client(config).context("make a Kubernetes client")?;
         let identity = first_certificate(&client).await;
         let current = Current::new(&identity)?;
         let health = Serving {
