@@ -15,7 +15,8 @@ use crate::{
     api::{Gateway, GatewayType, Ip, Subnet, Text},
     kernel::{arp, within},
     net::{DualStack, Place},
-    store::Store,
+    ovn::validity,
+    store::{Store, View},
 };
 
 /// Between two rounds; an answer that takes longer is none.
@@ -30,6 +31,7 @@ pub type Targets = BTreeMap<Text, DualStack<IpAddr>>;
 pub fn targets(store: &Store) -> Targets {
     let subnets = store.iter::<Subnet>();
     let central = subnets.filter(|s| s.gateway_type == Some(GatewayType::Centralized));
+    let central = central.filter(|s| validity::conflict(&View::new(store), s).is_none());
     let nodes = central.flat_map(|s| s.gateway_nodes.iter().map(|g| &g.node));
     nodes
         .filter_map(|node| {

@@ -351,7 +351,10 @@ pub fn read_custom<K: Resource + DeserializeOwned, T: Object>(
     let before = record.map(|spec| DynamicObject {
         types: raw.types.clone(),
         metadata: raw.metadata.clone(),
-        data: serde_json::json!({ "spec": spec }),
+        data: serde_json::json!({
+            "spec": spec,
+            "status": { last_valid::FIELD: raw.data["status"][last_valid::FIELD] },
+        }),
     });
     let parsed = decode(raw, &parse).map_err(|invalid| {
         let object = before.and_then(|before| decode(before, &parse).ok());

@@ -2,7 +2,11 @@
 
 use kube::api::DynamicObject;
 use kube_ovn::{
-    api::{Kind, Subnet, parse::parse_subnet},
+    api::{
+        Kind, Subnet,
+        parse::{parse_accepted_subnet, parse_subnet},
+    },
+    controller::reconcile::usage::is_accepted,
     node::{feed, state::Change as NodeChange},
     store::{
         Wanted, last_valid,
@@ -98,6 +102,44 @@ fn only_kinds_with_the_field_and_specs_of_sane_size_are_recorded() {
     assert!(record(Kind::IpPool, "{}").is_some());
     assert_eq!(record(Kind::Pod, "{}"), None);
     assert_eq!(record(Kind::Vpc, &"x".repeat(300_000)), None);
+}
+
+/// What another subnet is in the way of is valid by itself, but not in force: nodes, which go by
+/// the record, do nothing for it, until the way is free.
+#[test]
+fn a_refused_subnet_is_not_recorded_and_no_node_acts_on_it() {
+    let mut cluster = Cluster::with([
+        shared(settings()),
+        shared(vpc("ovn-cluster")),
+        shared(subnet("ovn-default", GOOD)),
+        shared(Subnet { created: 5, ..subnet("late", "10.16.8.0/24") }),
+        shared(Subnet { vpc: "absent".into(), ..subnet("lost", "10.30.0.0/24") }),
+    ]);
+    let accepted = |cluster: &Cluster, name| is_accepted(&cluster.store, Kind::Subnet, name);
+    assert!(accepted(&cluster, "ovn-default"));
+    assert!(!accepted(&cluster, "late") && !accepted(&cluster, "lost"));
+    let unrecorded = raw(json!({"cidrBlock": GOOD, "natOutgoing": true}), json!({}));
+    let (seen, parsed) = read_custom(unrecorded, |raw| parse_accepted_subnet(raw, &settings()));
+    let what = What::Refused(parsed.unwrap_err(), std::sync::Arc::new(seen));
+    let update = Update::Change(Change { kind: Kind::Subnet, key: "late".into(), what });
+    assert!(feed::changes(update).is_empty());
+    cluster.store.remove(Kind::Subnet, "ovn-default");
+    assert!(accepted(&cluster, "late"));
+}
+
+/// A node agent that starts while the spec is malformed finds what was in force.
+#[test]
+fn a_node_finds_the_record_of_a_malformed_subnet() {
+    let status = recorded(json!({"cidrBlock": GOOD}));
+    for wrong in [json!({"cidrBlock": 5}), json!({"cidrBlock": "nonsense"})] {
+        let raw = raw(wrong, status.clone());
+        let (_, parsed) = read_custom(raw, |raw| parse_accepted_subnet(raw, &settings()));
+        let cidrs = match &parsed {
+            Ok(subnet) => subnet.cidrs,
+            Err(refused) => last(refused).cidrs,
+        };
+        assert_eq!(cidrs.to_string(), GOOD);
+    }
 }
 
 /// The node agents, too: routes and sets of the subnet stay.

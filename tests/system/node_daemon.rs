@@ -61,6 +61,8 @@ fn subnet_object() -> Value {
                  "vpc": "ovn-cluster", "provider": "ovn", "default": true,
                  "gatewayType": "distributed", "natOutgoing": true,
                  "excludeIps": ["10.16.0.1"]},
+        "status": {"conditions": [{"type": "Ready", "status": "True",
+                                   "lastUpdateTime": "", "lastTransitionTime": ""}]},
     })
 }
 

@@ -29,7 +29,7 @@ pub use annotations::{PoolWish, fixed_addresses, is_ours, parse_pool_wish};
 pub use conflict::{conflicts, node_conflicts, precedes, vpc_conflicts};
 pub use external::parse_external_gateway;
 pub use findings::reason;
-pub use in_force::accepted_subnet;
+pub use in_force::{accepted_subnet, parse_accepted_subnet};
 pub use ip::{parse_ip, parse_ippool};
 pub use namespace::parse_namespace;
 pub use nat_policy::applied_nat_rules;

@@ -13,8 +13,8 @@ use crate::{
     controller::ledger::{Action, Claimant, claimant_of},
     ipam::Usage,
     net::{DualStack, Family},
-    ovn::keys,
-    store::{Owner, Problem, Wanted, last_valid},
+    ovn::{keys, validity},
+    store::{Owner, Problem, Store, View, Wanted, last_valid},
 };
 
 impl Reconciler {
@@ -36,6 +36,7 @@ impl Reconciler {
         let mut problems: Vec<Problem> =
             self.ledger_problems.get(&(kind, key.clone())).cloned().into_iter().collect();
         let accepted = self.accepted.get(kind, key).and_then(|seen| seen.spec.as_ref());
+        let accepted = accepted.filter(|_| is_accepted(&self.store, kind, key));
         let record = accepted.and_then(|s| last_valid::desired_record(kind, key, s.text()));
         let mut wanted: Vec<Wanted> = record.into_iter().collect();
         match kind {
@@ -136,6 +137,13 @@ impl Reconciler {
             _ => None,
         }
     }
+}
+
+/// Whether nothing stands against the object as it is: what another one is in the way of is not in
+/// force, and nodes, which go by the record, must not act on it.
+pub fn is_accepted(store: &Store, kind: Kind, key: &str) -> bool {
+    let subnet = store.get::<Subnet>(key).filter(|_| kind == Kind::Subnet);
+    subnet.is_none_or(|subnet| validity::conflict(&View::new(store), subnet).is_none())
 }
 
 /// `v4availableIPs`, `v4usingIPrange` ... of both families; zero and empty for one that is missing.
