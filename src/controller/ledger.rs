@@ -9,6 +9,7 @@ mod others;
 mod pods;
 mod request;
 mod retention;
+pub mod witness;
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashSet},
@@ -61,6 +62,8 @@ pub struct Ledger {
     ipam: Ipam,
     /// To be looked at.
     stale: BTreeSet<Claimant>,
+    /// To be looked at again at the next turn: the database still holds a port of theirs.
+    early: BTreeSet<Claimant>,
     /// Got no address; looked at again when anything that could help changes.
     waiting: BTreeMap<Claimant, Problem>,
     /// Claimants whose entry in `waiting` came, went or changed.
@@ -105,7 +108,8 @@ impl Ledger {
 
     pub fn is_idle(&self) -> bool {
         let (stale, busy, doomed) = (&self.stale, &self.busy, &self.doomed);
-        stale.is_empty() && busy.is_empty() && doomed.is_empty() && self.unplaced.is_empty()
+        let done = stale.is_empty() && busy.is_empty() && doomed.is_empty();
+        done && self.early.is_empty() && self.unplaced.is_empty()
     }
 
     /// Pods that began to wait for their node since the last call.
@@ -205,7 +209,7 @@ impl Ledger {
                 self.ipam.remove_pool(key);
                 self.pool_changed(store, key);
             }
-            Kind::Ip => self.forgotten(key),
+            Kind::Ip => self.record_gone(store, key),
             Kind::StatefulSet => self.set_changed(store, key),
             Kind::VirtualMachine | Kind::VirtualMachineInstance => {
                 self.stale.insert(Claimant::Machine(key.clone()));
@@ -417,10 +421,54 @@ impl Ledger {
         }
     }
 
-    /// Somebody else's record has the name: ours never came to be, theirs arrives by watch.
-    pub fn abandoned(&mut self, port: &Text) {
+    /// Somebody else's record has the name: ours never came to be, theirs arrives by watch, unless
+    /// it cannot be read.
+    pub fn abandoned(&mut self, port: &Text, claimant: &Claimant) {
         self.busy.remove(port);
         self.ipam.release(port);
+        let Owner { kind, key, .. } = claimant.owner();
+        let message = format!(
+            "IP {port:?} is there already and is not valid, or was made just now; see its \
+             conditions and Events, correct it or delete it"
+        );
+        let reason = "AcquireAddressFailed";
+        self.set_waiting(claimant.clone(), Some(Problem { kind, key, reason, message }));
+    }
+
+    /// What the witnesses said is taken in; the store gets the restored records next.
+    pub fn take_heard(&mut self, heard: &witness::Heard) {
+        for ip in &heard.restored {
+            self.ipam.release(&ip.name);
+        }
+        for record in &heard.held {
+            let free = |ip: IpAddr| self.ipam.holders(&record.subnet, ip).is_empty();
+            if record.addresses.iter().all(|(_, ip)| free(*ip)) {
+                let conflicts = self.ipam.restore(record);
+                let port = &record.port;
+                self.conflicts.extend(conflicts.into_iter().map(|e| format!("port {port}: {e}")));
+                self.changed.insert(record.subnet.clone());
+            }
+        }
+        self.conflicts.extend(heard.conflicts.iter().cloned());
+    }
+
+    /// A record that went without our doing (its finalizer was taken off) leaves the address with
+    /// those who use it: they get it recorded again.
+    fn record_gone(&mut self, store: &Store, port: &Text) {
+        let finalized = self.busy.contains(port) && !self.doomed.contains(port);
+        let claimant = self.claimant_of_port(port).filter(|claimant| match claimant {
+            Claimant::Pod(_) | Claimant::Machine(_) => pods::is_used(store, claimant),
+            Claimant::Node(node) => store.contains(Kind::Node, node),
+            _ => false,
+        });
+        match claimant {
+            Some(claimant) if !finalized => {
+                self.busy.remove(port);
+                self.doomed.remove(port);
+                self.stale.insert(claimant);
+            }
+            _ => self.forgotten(port),
+        }
     }
 
     /// The record is gone: only now is the address free.
@@ -488,6 +536,7 @@ impl Ledger {
             self.busy.insert(port.clone());
             actions.push(Action::Finalize(port));
         }
+        self.stale.append(&mut self.early);
         while self.busy.len() < limit {
             let Some(claimant) = self.stale.pop_first() else { break };
             match &claimant {
@@ -503,7 +552,23 @@ impl Ledger {
                 }
             }
         }
+        self.drop_early(store, northbound, &mut actions);
         actions
+    }
+
+    /// An address without a record is free when its record is known to be absent: not before its
+    /// port has left the database.
+    fn drop_early(&mut self, store: &Store, northbound: &Northbound<'_>, all: &mut Vec<Action>) {
+        all.retain(|action| {
+            let Action::Delete(port) = action else { return true };
+            let early =
+                !store.contains(Kind::Ip, port) && (northbound.holds)(&keys::pod_port(port));
+            if early {
+                self.busy.remove(port);
+                self.early.extend(self.claimant_of_port(port));
+            }
+            !early
+        });
     }
 
     /// The engine's owners of the port of an IP CR, today's and former ones.

@@ -24,7 +24,7 @@ use crate::{
 mod hold_back;
 pub mod oracle;
 pub mod told;
-mod usage;
+pub mod usage;
 
 use super::{
     chassis::Nodes,
@@ -46,6 +46,8 @@ const WRITES: usize = 64;
 /// Metrics of subnets are renewed this often, as a usual scrape comes.
 const FIGURES: Duration = Duration::from_secs(10);
 const TICK: Duration = Duration::from_secs(1);
+/// A record that cannot be read is in the way: looked at again after this.
+const OTHERS: Duration = Duration::from_secs(10);
 
 /// Why the loop ended.
 #[derive(Debug, thiserror::Error)]
@@ -136,6 +138,8 @@ pub struct Reconciler {
     told: told::Told,
     /// Nothing was published yet.
     silent_start: bool,
+    /// It is known which addresses are in use, whatever the records say.
+    witnessed: bool,
     progress: SharedProgress,
     nodes: watch::Sender<Option<Nodes>>,
     gateways: watch::Sender<Targets>,
@@ -186,6 +190,7 @@ pub async fn reconcile(features: &'static [Feature], inputs: Inputs) -> Ended {
         oracle: Oracle::default(),
         told: told::Told::default(),
         silent_start: true,
+        witnessed: false,
         progress: inputs.progress,
         nodes: inputs.nodes,
         gateways: inputs.gateways,
@@ -474,7 +479,8 @@ impl Reconciler {
             }
             (Ok(Existence::Other), Action::Record(ip)) => {
                 if !self.store.contains(Kind::Ip, &ip.name) {
-                    self.ledger.abandoned(&ip.name);
+                    self.ledger.abandoned(&ip.name, &claimant);
+                    self.retries.entry(Instant::now() + OTHERS).or_default().push(claimant);
                 }
             }
             (Ok(Existence::Absent), action) => {
@@ -566,7 +572,11 @@ impl Reconciler {
 
     /// Does all that is now possible.
     fn advance(&mut self, now: Instant) -> Result<(), Ended> {
-        if self.unsynced.is_empty() {
+        if self.in_sync() && !self.witnessed {
+            self.witnessed = true;
+            self.hear_witnesses();
+        }
+        if self.witnessed {
             self.start_writes();
         }
         if self.in_sync() {
@@ -631,6 +641,10 @@ impl Reconciler {
     fn publish_owner(&mut self, owner: &Owner) {
         let derived = self.engine.derived(owner).cloned().unwrap_or_default();
         self.publisher.reconcile(owner, derived.wanted, derived.problems);
+        // What stood against a subnet may be gone.
+        if owner.feature == "subnet" {
+            self.publish_ledger(Kind::Subnet, &owner.key);
+        }
     }
 
     /// Hands over what owners want as soon as their facts are in the database.

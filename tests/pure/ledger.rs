@@ -17,7 +17,7 @@ pub struct World {
     pub ledger: Ledger,
     seed: u64,
     /// The database holds the ports of all pods, whoever is their owner.
-    port_stands: bool,
+    pub port_stands: bool,
 }
 
 impl World {

@@ -1,9 +1,11 @@
 //! Pure tests: no root, no server, seconds.
 
 mod api;
+mod api_client;
 mod chart;
 mod cmd;
 mod cni;
+mod cni_gc;
 mod cni_node;
 mod cni_rows;
 mod commit;
@@ -53,4 +55,5 @@ mod source;
 mod support;
 mod watch;
 mod webhook;
+mod witnesses;
 mod writes;

@@ -210,6 +210,11 @@ impl Ledger {
         if ip.is_some() || self.busy.contains(&port) {
             return;
         }
+        // A subnet that is refused has no querier; it wakes when the obstacle goes.
+        if let Some(found) = validity::conflict(&View::new(store), subnet) {
+            self.set_waiting(claimant, Some(found));
+            return;
+        }
         let request = Request::any(&claimant.holder(), &port, name, seed);
         let outcome = self.ipam.allocate(&request).map_err(|error| Problem {
             kind: Kind::Subnet,

@@ -180,6 +180,11 @@ fn users<'a>(store: &'a Store, claimant: &Claimant) -> Vec<&'a Pod> {
     }
 }
 
+/// Whether a pod uses the network of the claimant.
+pub(super) fn is_used(store: &Store, claimant: &Claimant) -> bool {
+    !users(store, claimant).is_empty()
+}
+
 /// What is recorded for the claimant.
 fn records<'a>(store: &'a Store, claimant: &Claimant) -> Vec<&'a Ip> {
     let (Claimant::Pod(key) | Claimant::Machine(key)) = claimant else { return Vec::new() };

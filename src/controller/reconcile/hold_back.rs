@@ -15,9 +15,10 @@ use serde_json::json;
 
 use super::{Reconciler, Step};
 use crate::{
-    api::{Ip, Kind, Settings, Subnet, Text, crd, parse::parse_subnet},
+    api::{Ip, Kind, Settings, Subnet, Text, crd, names::label, parse::parse_subnet},
+    controller::ledger::witness,
     store::{
-        EventType, Owner, Problem, Stored, Wanted, last_valid,
+        EventType, Owner, Presence, Problem, Stored, Wanted, last_valid,
         watch::{Change, Seen, What},
     },
 };
@@ -50,6 +51,7 @@ impl Reconciler {
                 let new = object.as_any().downcast_ref::<Ip>()?;
                 self.keep_record(new).map(Some)
             }
+            (Kind::Ip, What::Refused(_, seen)) => self.keep_unreadable(&change.key, seen).map(Some),
             (Kind::Ip, _) => {
                 self.forget_edit(&change.key);
                 None
@@ -121,10 +123,10 @@ impl Reconciler {
 
     /// The record as it was, with what users may change.
     fn keep_record(&mut self, new: &Ip) -> Option<Step> {
-        let old = self.store.get::<Ip>(&new.name).filter(|old| old.managed && new.managed)?;
+        let old = self.store.get::<Ip>(&new.name).filter(|old| old.managed)?;
         let identity = |ip: &Ip| {
             let texts = [&ip.subnet, &ip.namespace, &ip.pod_name, &ip.pod_type].map(Text::clone);
-            (texts, ip.addresses, ip.mac)
+            (texts, ip.addresses, ip.mac, ip.managed)
         };
         if identity(old) == identity(new) {
             self.forget_edit(&new.name);
@@ -136,7 +138,35 @@ impl Reconciler {
             deleting: new.deleting,
             ..old.clone()
         };
-        let (kind, key) = (Kind::Ip, new.name.clone());
+        self.put_right(&kept);
+        Some(Step::Upsert(Arc::new(kept) as Arc<dyn Stored>))
+    }
+
+    /// The same of a text that cannot be read any more.
+    fn keep_unreadable(&mut self, name: &Text, seen: &Seen) -> Option<Step> {
+        let old = self.store.get::<Ip>(name).filter(|old| old.managed)?;
+        let reserved = seen.labels.get(label::IP_RESERVED).is_some_and(|v| &**v == "true");
+        let kept = Ip { reserved, deleting: seen.deleting, ..old.clone() };
+        self.put_right(&kept);
+        Some(Step::Upsert(Arc::new(kept) as Arc<dyn Stored>))
+    }
+
+    /// Records that contradict what is in use, at the begin of leadership.
+    pub(super) fn hear_witnesses(&mut self) {
+        let ports = witness::ports(self.commit.replica());
+        let heard = witness::hear(&self.store, &self.seen, &ports);
+        self.ledger.take_heard(&heard);
+        let restored = heard.restored.into_iter().map(|ip| {
+            tracing::warn!(ip = &*ip.name, addresses = %ip.addresses, "record put right");
+            self.put_right(&ip);
+            Step::Upsert(Arc::new(ip) as Arc<dyn Stored>)
+        });
+        let steps = restored.collect();
+        self.apply(steps);
+    }
+
+    fn put_right(&mut self, kept: &Ip) {
+        let (kind, key) = (Kind::Ip, kept.name.clone());
         let spec = json!({
             "podName": &*kept.pod_name,
             "namespace": &*kept.namespace,
@@ -151,15 +181,19 @@ impl Reconciler {
             kind,
             key: key.clone(),
             reason: "RecordRestored",
-            message: "the spec of an address record cannot be changed; delete the IP to have \
-                      another address given"
+            message: "the spec and the finalizer of an address record cannot be changed; delete \
+                      the IP to have another address given"
                 .to_owned(),
             event: EventType::Warning,
         };
-        let wanted = vec![Wanted::Spec { kind, key: key.clone(), spec }, event];
+        let presence = Presence::Present;
+        let wanted = vec![
+            Wanted::Spec { kind, key: key.clone(), spec },
+            Wanted::Finalizer { kind, key: key.clone(), presence },
+            event,
+        ];
         self.publisher.reconcile(&record_owner(&key), wanted, Vec::new());
         self.held_back.records.insert(key);
-        Some(Step::Upsert(Arc::new(kept) as Arc<dyn Stored>))
     }
 
     fn forget_edit(&mut self, key: &Text) {
