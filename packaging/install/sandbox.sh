@@ -10,6 +10,7 @@ run_sandbox() {
     export SANDBOX_T0=$T0 SANDBOX_DIR=${SANDBOX_DIR:-/var/lib/kube-ovn-sandbox} SANDBOX_CACHE=${SANDBOX_CACHE:-/var/cache/kube-ovn-sandbox}
     local box=$HOME_DIR/packaging/sandbox image=$SANDBOX_CACHE/kube-ovn.tar network=yes arg
     for arg in ${SANDBOX_ARGS[@]+"${SANDBOX_ARGS[@]}"}; do [ "$arg" != --no-network ] || network=no; done
+    "$box/cluster" check ${SANDBOX_ARGS[@]+"${SANDBOX_ARGS[@]}"}
     # An image of the sandbox is never looked for in a registry; its tag says which build it is.
     local binary
     if [ $network = yes ]; then

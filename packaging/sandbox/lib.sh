@@ -15,7 +15,8 @@ set -euo pipefail
 PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
 
 SANDBOX_HOME=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-SANDBOX_DIR=${SANDBOX_DIR:-/var/lib/kube-ovn-sandbox}
+# One spelling for one folder: the id follows from it.
+SANDBOX_DIR=$(realpath -ms "${SANDBOX_DIR:-/var/lib/kube-ovn-sandbox}")
 SANDBOX_CACHE=${SANDBOX_CACHE:-/var/cache/kube-ovn-sandbox}
 SANDBOX_ID=${SANDBOX_ID:-$(printf %s "$SANDBOX_DIR" | sha256sum | cut -c1-6)}
 export SANDBOX_DIR SANDBOX_CACHE SANDBOX_ID

@@ -13,6 +13,7 @@
 //!
 //! E2E_PODS sets the size of the churn (100).
 
+mod accidents;
 mod addresses;
 mod adoption;
 mod allocation;
