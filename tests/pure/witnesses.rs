@@ -110,7 +110,7 @@ fn a_record_of_another_pod_gets_its_pod_back() {
         for edited in edits {
             let mut world = found(&pod, Some(&edited));
             let heard = listen(&mut world, &SeenMap::default(), &ports);
-            assert_eq!(heard.restored, [ip.clone()], "{edited:?}");
+            assert_eq!(heard.restored, std::slice::from_ref(&ip), "{edited:?}");
             assert_eq!(world.actions(), vec![], "{edited:?}");
             let held = world.ledger.ipam().allocation(&ip.name).unwrap();
             assert_eq!((held.addresses, &*held.owner), (ip.addresses, "default/a"));
