@@ -121,6 +121,8 @@ pub enum Index {
     IpsByStatefulSet,
     /// By `namespace/name` of the virtual machine instance that owns the pod.
     PodsByMachine,
+    /// By each address in an annotation `port_vips`.
+    PodsByVip,
     SubnetsByProvider,
     SubnetsByVpc,
     /// OVN subnets of a VPC that are not being deleted.
@@ -300,7 +302,7 @@ pub struct Subnet {
     pub router_advertisement: Option<Map>,
     /// `externalEgressGateway`: the subnet leaves the cluster through these.
     pub policy_routing: Option<PolicyRouting>,
-    /// `spec.vips`, which nothing acts on.
+    /// `spec.vips`: addresses of virtual ports.
     pub vips: Vec<Text>,
     /// creationTimestamp in seconds; of two subnets in conflict the younger one loses.
     pub created: i64,
@@ -584,6 +586,13 @@ impl Pod {
         let provider = if provider.is_empty() { "ovn" } else { provider };
         self.annotations.get(format!("{provider}.kubernetes.io/{suffix}").as_str())
     }
+
+    /// Addresses in annotations `port_vips` of all providers.
+    fn vips(&self) -> impl Iterator<Item = IpAddr> {
+        let wanted = |key: &&Text| key.ends_with(super::names::suffix::PORT_VIPS);
+        let lists = self.annotations.iter().filter(move |(key, _)| wanted(key));
+        lists.flat_map(|(_, list)| list.split(',')).filter_map(|text| text.trim().parse().ok())
+    }
 }
 
 /// One row of SB `Chassis`.
@@ -679,6 +688,7 @@ object!(
         if let Some(machine) = s.machine() {
             buckets.push((Index::PodsByMachine, format!("{}/{machine}", s.namespace).into()));
         }
+        buckets.extend(s.vips().map(|vip| (Index::PodsByVip, vip.to_string().into())));
         buckets
     },
     policy::port_facets(s)

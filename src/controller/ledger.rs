@@ -19,6 +19,7 @@ use std::{
 use crate::{
     api::{Index, Ip, IpPool, Kind, Node, Pod, Renumbering, Settings, Subnet, Text, names},
     ipam::{Allocation, Ipam, IpamError, NodeAddresses, Record, SubnetSpec},
+    net::IpRange,
     ovn::{keys, placement, validity},
     ovsdb::row::RowKey,
     store::{Owner, Problem, Store, View},
@@ -617,11 +618,13 @@ pub struct Northbound<'a> {
 fn subnet_spec(store: &Store, subnet: &Subnet) -> Option<SubnetSpec> {
     let settings = store.get::<Settings>("")?;
     let overlay = subnet.vlan.is_none() && subnet.vpc == settings.cluster_router;
+    // Virtual addresses are given to no pod that did not ask for one by name.
+    let vips = subnet.vips.iter().filter_map(|text| IpRange::parse(text).ok());
     Some(SubnetSpec {
         name: subnet.name.clone(),
         cidrs: subnet.cidrs,
         gateways: subnet.gateways,
-        excludes: subnet.excludes.clone(),
+        excludes: subnet.excludes.iter().copied().chain(vips).collect(),
         gateway_mac: None,
         node_addresses: if overlay { NodeAddresses::Avoid } else { NodeAddresses::Allow },
     })

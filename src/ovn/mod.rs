@@ -31,6 +31,7 @@ mod subnet_acl;
 mod subnet_dhcp;
 mod subnet_gateway;
 mod subnet_multicast;
+mod subnet_vip;
 mod unplugged;
 pub mod validity;
 mod vpc;
@@ -46,6 +47,7 @@ pub static FEATURES: &[Feature] = &[
     Feature { name: "subnet-acl", owner: Kind::Subnet, desired: subnet_acl::desired },
     Feature { name: "subnet-dhcp", owner: Kind::Subnet, desired: subnet_dhcp::desired },
     Feature { name: "subnet-multicast", owner: Kind::Subnet, desired: subnet_multicast::desired },
+    Feature { name: "subnet-vip", owner: Kind::Subnet, desired: subnet_vip::desired },
     Feature { name: "node", owner: Kind::Node, desired: node::desired },
     Feature { name: "node-gateway", owner: Kind::Node, desired: node_gateway::desired },
     Feature { name: "namespace", owner: Kind::Namespace, desired: namespace::desired },

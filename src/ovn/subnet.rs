@@ -7,7 +7,7 @@ use crate::{
         row::{Element, Fact, RowBuilder, RowKey},
         schema::nb,
     },
-    store::{EventType, Output, Presence, Problem, View, Wanted},
+    store::{Output, Presence, Problem, View, Wanted},
 };
 
 use super::{
@@ -42,7 +42,6 @@ pub fn desired(view: &View<'_>, name: &str) -> Output {
     if !subnet.is_ovn() {
         return output;
     }
-    output.wanted.extend((!subnet.vips.is_empty()).then(|| vips_ignored(subnet)));
     output.facts.push(
         RowBuilder::new(&keys::switch(name))
             .set(nb::logical_switch::NAME, name)
@@ -63,20 +62,6 @@ pub fn desired(view: &View<'_>, name: &str) -> Output {
         output.facts.extend(default_routes(view, subnet, settings));
     }
     output
-}
-
-fn vips_ignored(subnet: &Subnet) -> Wanted {
-    Wanted::Event {
-        kind: Kind::Subnet,
-        key: subnet.name.clone(),
-        reason: "VipsIgnored",
-        message: format!(
-            "spec.vips {} has no effect: this version makes no virtual ports; allow the address on \
-             the ports of its pods by annotation ovn.kubernetes.io/port_vips",
-            subnet.vips.join(",")
-        ),
-        event: EventType::Warning,
-    }
 }
 
 /// Who keeps a deleted subnet: the first three, or every pod that goes would be an Event.

@@ -83,6 +83,30 @@ impl Cluster {
         );
     }
 
+    /// Another value for a flag of a workload in kube-system, as the manual has administrators edit
+    /// it; waits until it runs with that.
+    pub fn set_flag(&self, workload: &str, flag: &str, value: &str) {
+        let mut object = self.objects(&["-n", "kube-system", workload]).remove(0);
+        let (start, mut found) = (format!("{flag}="), 0);
+        let containers = object["spec"]["template"]["spec"]["containers"].as_array_mut();
+        for container in containers.into_iter().flatten() {
+            for field in ["args", "command"] {
+                for arg in container[field].as_array_mut().into_iter().flatten() {
+                    if text(arg).starts_with(&start) {
+                        (*arg, found) = (format!("{start}{value}").into(), found + 1);
+                    }
+                }
+            }
+        }
+        assert_eq!(found, 1, "{workload} has {flag} once");
+        for key in ["resourceVersion", "uid", "managedFields"] {
+            object["metadata"][key].take();
+        }
+        self.apply(&[object]);
+        let rollout = ["-n", "kube-system", "rollout", "status", workload, "--timeout=120s"];
+        self.kubectl(&rollout).expect("rollout");
+    }
+
     /// A program of the source tree that acts on this sandbox.
     pub fn program(&self, path: &str) -> Command {
         let mut command = Command::new(tree().join(path));

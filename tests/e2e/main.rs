@@ -44,6 +44,7 @@ mod renumber;
 mod security;
 mod services;
 mod story;
+mod subnet_vips;
 mod subnets;
 mod traffic;
 mod two_versions;

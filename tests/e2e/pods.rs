@@ -23,6 +23,7 @@ pub struct Pod {
     annotations: Map<String, Value>,
     port: u16,
     network: Network,
+    capability: Option<String>,
 }
 
 #[derive(PartialEq)]
@@ -39,6 +40,7 @@ impl Pod {
             annotations: Map::new(),
             port: 80,
             network: Network::Own,
+            capability: None,
         }
     }
 
@@ -59,6 +61,12 @@ impl Pod {
         self
     }
 
+    /// With a capability that containers do not have by default.
+    pub fn allowed(mut self, capability: &str) -> Self {
+        self.capability = Some(capability.to_owned());
+        self
+    }
+
     pub fn manifest(&self, namespace: &str) -> Value {
         let script = format!(
             "mkdir -p /www/cgi-bin && cd /www && echo {} >index.html && cat >cgi-bin/me <<'END'
@@ -73,6 +81,10 @@ chmod 755 cgi-bin/me; exec httpd -f -p {} -h /www",
             "containers": [{"name": "web", "image": IMAGE, "imagePullPolicy": "Never",
                 "command": ["/bin/sh", "-c", script]}],
         });
+        if let Some(capability) = &self.capability {
+            spec["containers"][0]["securityContext"] =
+                json!({"capabilities": {"add": [capability]}});
+        }
         if let Some(node) = &self.node {
             spec["nodeName"] = node.as_str().into();
         }

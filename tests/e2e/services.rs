@@ -151,22 +151,7 @@ fn removed_endpoints_are_left_at_once() {
 
 /// Restarts the controller with another value of `--enable-lb`.
 fn enable_lb(s: &Story, value: &str) {
-    let at = ["-n", "kube-system", "deployment", "kube-ovn-controller"];
-    let mut deployment = s.cluster.objects(&at).remove(0);
-    let container = &mut deployment["spec"]["template"]["spec"]["containers"][0];
-    for field in ["args", "command"] {
-        for arg in container[field].as_array_mut().into_iter().flatten() {
-            if text(arg).starts_with("--enable-lb=") {
-                *arg = format!("--enable-lb={value}").into();
-            }
-        }
-    }
-    for key in ["resourceVersion", "uid", "managedFields"] {
-        deployment["metadata"][key].take();
-    }
-    s.cluster.apply(&[deployment]);
-    let rollout = ["rollout", "status", "deployment/kube-ovn-controller", "--timeout=90s"];
-    s.cluster.kubectl(&[&["-n", "kube-system"], &rollout[..]].concat()).expect("rollout");
+    s.cluster.set_flag("deployment/kube-ovn-controller", "--enable-lb", value);
 }
 
 #[test]

@@ -589,3 +589,18 @@ fn a_node_that_rejoins_while_its_old_record_leaves_gets_a_new_one() {
     world.remove(Kind::Ip, "node-node1");
     assert_eq!(&*world.record().name, "node-node1");
 }
+
+#[test]
+fn virtual_addresses_go_to_no_pod_that_does_not_ask_for_them() {
+    let mut world = World::new();
+    let vips = ["10.16.0.2", "10.16.0.4"].map(Text::from).to_vec();
+    world.put(shared(Subnet { vips, ..subnet("ovn-default", "10.16.0.0/29") }));
+    for name in ["a", "b", "c"] {
+        world.put(shared(pod("default", name, None)));
+    }
+    let given: Vec<String> = world.settle().iter().map(|ip| ip.addresses.to_string()).collect();
+    assert_eq!(given, ["10.16.0.3", "10.16.0.5", "10.16.0.6"]);
+    let asks = annotated(pod("default", "d", None), "ovn.kubernetes.io/ip_address", "10.16.0.4");
+    world.put(shared(asks));
+    assert_eq!(world.record().addresses, addresses("10.16.0.4"));
+}

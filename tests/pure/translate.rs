@@ -439,6 +439,7 @@ features! {
     subnet_acl "subnet-acl"
     subnet_dhcp "subnet-dhcp"
     subnet_multicast "subnet-multicast"
+    subnet_vip "subnet-vip"
     node "node"
     namespace "namespace"
     pod "pod"

@@ -34,7 +34,8 @@ record! {
         always {
             /// Default subnet of its VPC. In the default VPC only the configured one can be.
             default: bool = "default";
-            /// Address range: one CIDR, or an IPv4,IPv6 pair. Cannot change.
+            /// Address range: one CIDR, or an IPv4,IPv6 pair. A new range that lacks addresses in use comes
+            /// into force when they are released.
             cidr_block: String = "cidrBlock";
             /// Gateway address, or a pair. Default: first address of each range.
             gateway: String = "gateway";
@@ -80,7 +81,7 @@ record! {
             allow_subnets: Vec<String> = "allowSubnets";
             /// Vlan of the subnet, which makes it an underlay subnet. Cannot change.
             vlan: String = "vlan";
-            /// Addresses for virtual ports, which pods share.
+            /// Addresses of virtual ports: pods that list one in the annotation port_vips take turns at it.
             vips: Vec<String> = "vips";
             /// Let OVN be the gateway of an underlay subnet.
             logical_gateway: bool = "logicalGateway";
