@@ -14,7 +14,7 @@ use kube::{
     api::{ListParams, Patch, PatchParams},
 };
 use serde_json::json;
-use tokio::{net::TcpStream, sync::watch};
+use tokio::sync::watch;
 
 use super::{
     config::{CentralConfig, Compaction, Role},
@@ -24,6 +24,7 @@ use super::{
     status::Serving,
     supervise::{StopSignal, is_stopping, pause, stopped},
 };
+use crate::ovsdb::dial::{Answer, dial};
 
 const CONTROL_LIMIT: Duration = Duration::from_secs(1);
 const COMPACT_LIMIT: Duration = Duration::from_secs(60);
@@ -256,23 +257,6 @@ async fn tend_northd(
     tracing::warn!("no northd is active, freeing its lock");
     free_lock(central).await?;
     Ok(())
-}
-
-/// How a host takes being dialled.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Answer {
-    Taken,
-    /// The host lives, the program does not serve: it may be about to start again.
-    Refused,
-    Silence,
-}
-
-async fn dial(address: SocketAddr, limit: Duration) -> Answer {
-    match tokio::time::timeout(limit, TcpStream::connect(address)).await {
-        Ok(Ok(_)) => Answer::Taken,
-        Ok(Err(error)) if error.kind() == std::io::ErrorKind::ConnectionRefused => Answer::Refused,
-        Ok(Err(_)) | Err(_) => Answer::Silence,
-    }
 }
 
 /// While the active northd is another member's, and its lock ours to give: a host without power

@@ -76,8 +76,8 @@ pub const START: Applet = Applet {
 
 /// How long the API server may be away at start.
 const START_RETRY: Duration = Duration::from_secs(3);
-/// Longer than another candidate takes to try for the lease (6 to 13 s).
-const STAND_BACK: Duration = Duration::from_secs(15);
+/// Longer than another candidate takes to try for the lease (2 to 5 s).
+const STAND_BACK: Duration = Duration::from_secs(8);
 
 fn run(matches: &ArgMatches) -> anyhow::Result<ExitCode> {
     let options = ControllerOptions::parse(matches, &Environment::current())?;

@@ -5,16 +5,24 @@
 //! resourceVersion that was read, so two candidates cannot both win. A leader that could not renew
 //! for the renew deadline stops leading before anybody else may start (20 s < 30 s).
 //!
+//! A holder whose host lost its power is not waited for that long: candidates dial it (see
+//! [`super::holder`]), and one that answers nothing any more has [`Timing::silent`] to renew. Were
+//! it alive after all, its transactions would meet the next leader's epoch and be refused.
+//!
 //! A lost leadership is final: the program ends with code 1 and starts anew, as upstream's does.
 
 use std::{
     future::Future,
     hash::{BuildHasher, RandomState},
+    net::IpAddr,
     time::Duration,
 };
 
 use k8s_openapi::{
-    api::coordination::v1::{Lease, LeaseSpec},
+    api::{
+        coordination::v1::{Lease, LeaseSpec},
+        core::v1::Pod,
+    },
     apimachinery::pkg::apis::meta::v1::MicroTime,
     jiff::Timestamp,
 };
@@ -22,8 +30,10 @@ use kube::{Api, Client, Config, api::PostParams};
 use tokio::{
     sync::{oneshot, watch},
     task::JoinHandle,
-    time::{Instant, sleep, timeout},
+    time::{Instant, sleep_until, timeout, timeout_at},
 };
+
+use super::holder::{Holder, Host};
 
 /// Durations of an election; the default is that of upstream's lease.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,14 +42,22 @@ pub struct Timing {
     pub lease: Duration,
     /// How long a leader goes on without a successful renewal.
     pub renew_deadline: Duration,
-    /// Between two renewals, and between two attempts.
+    /// Between two renewals, and between two attempts. client-go's own programs have 2 s,
+    /// upstream's controller 6 s.
     pub retry: Duration,
+    /// Instead of `lease` when the host of the holder answers nothing any more.
+    pub silent: Duration,
 }
 
 impl Default for Timing {
     fn default() -> Self {
         let seconds = Duration::from_secs;
-        Timing { lease: seconds(30), renew_deadline: seconds(20), retry: seconds(6) }
+        Timing {
+            lease: seconds(30),
+            renew_deadline: seconds(20),
+            retry: seconds(2),
+            silent: seconds(5),
+        }
     }
 }
 
@@ -117,13 +135,15 @@ pub fn run_with(
     timing: Timing,
 ) -> Election {
     let candidate = Candidate {
-        api: Api::namespaced(client, namespace),
+        api: Api::namespaced(client.clone(), namespace),
+        client,
         namespace: namespace.to_owned(),
         name: name.to_owned(),
         identity: identity.to_owned(),
         timing,
         seen: None,
         term: None,
+        holder: Holder::default(),
     };
     let (sender, state) = watch::channel(Leadership::Standby { holder: None });
     let (resign, resigned) = oneshot::channel();
@@ -131,6 +151,7 @@ pub fn run_with(
 }
 
 struct Candidate {
+    client: Client,
     api: Api<Lease>,
     namespace: String,
     name: String,
@@ -139,6 +160,8 @@ struct Candidate {
     /// The lease as last read or written, and when its content last changed.
     seen: Option<Observed>,
     term: Option<Term>,
+    /// The other one that leads.
+    holder: Holder,
 }
 
 struct Observed {
@@ -220,7 +243,7 @@ impl Candidate {
                 return;
             }
             tokio::select! {
-                _ = sleep(self.pause()) => {}
+                () = self.rest() => {}
                 _ = &mut resigned => break,
             }
         }
@@ -246,6 +269,35 @@ impl Candidate {
         self.timing.retry.mul_f64(1.0 + 1.2 * random as f64 / 1000.0)
     }
 
+    /// Until the next attempt. A candidate watches the host of the holder meanwhile, and is quick
+    /// when that one answers nothing.
+    async fn rest(&mut self) {
+        let end = Instant::now() + self.pause();
+        if self.term.is_some() {
+            return sleep_until(end).await;
+        }
+        while Instant::now() < end {
+            let address = match self.holder.unresolved() {
+                Some(name) => self.address_of(&name).await,
+                None => None,
+            };
+            if let Some(address) = address {
+                self.holder.resolve(address);
+            }
+            let looked = timeout_at(end, self.holder.look(self.timing.retry / 2)).await;
+            if looked.is_ok() && self.holder.host() == Host::Silent {
+                return;
+            }
+        }
+    }
+
+    /// Where a pod of ours runs.
+    async fn address_of(&self, pod: &str) -> Option<IpAddr> {
+        let pods: Api<Pod> = Api::namespaced(self.client.clone(), &self.namespace);
+        let found = timeout(self.timing.retry, pods.get_opt(pod)).await.ok()?.ok()??;
+        found.status?.pod_ip?.parse().ok()
+    }
+
     /// Publishes the outcome of a round; `Some` ends the candidacy.
     fn conclude(
         &mut self,
@@ -268,6 +320,9 @@ impl Candidate {
                 Some(Leadership::Lost { reason: format!("{holder:?} took the lease") })
             }
             Ok(Round::Other(holder)) => {
+                if let Some(name) = &holder {
+                    self.holder.follow(name);
+                }
                 publish(state, Leadership::Standby { holder });
                 None
             }
@@ -322,6 +377,10 @@ impl Candidate {
         let (spec, age) = match &self.seen {
             Some(seen) => (seen.lease.spec.as_ref().unwrap_or(&empty), seen.changed.elapsed()),
             None => (&empty, Duration::ZERO),
+        };
+        let age = match self.holder.host() {
+            Host::Silent if age >= self.timing.silent => Duration::MAX,
+            _ => age,
         };
         decide(spec, age, (&self.identity, role), (self.timing.lease, Timestamp::now()))
     }

@@ -5,6 +5,7 @@ pub mod commit;
 pub mod figures;
 pub mod gateway;
 pub mod gateway_probe;
+pub mod holder;
 pub mod leader;
 pub mod ledger;
 pub mod patience;

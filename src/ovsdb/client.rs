@@ -8,12 +8,12 @@
 //! The event channel is unbounded on purpose: an owner that waits for a transaction does not
 //! read events, and a full channel would keep the reply from being read.
 
-use std::time::Duration;
+use std::{collections::HashMap, time::Duration};
 
 use serde_json::Value;
 use tokio::{
     sync::{mpsc, oneshot},
-    time::{sleep, timeout},
+    time::{Instant, sleep, timeout},
 };
 
 use super::{
@@ -30,6 +30,9 @@ use super::{
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 // Short: a client that waits is an election or a server start that is over and not yet noticed.
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+/// An endpoint whose host gave no answer is passed over for so long while others answer: waiting
+/// for it in every round would keep the client from the leader that the others have just chosen.
+const PASSED_OVER: Duration = Duration::from_secs(10);
 
 /// Which member of a cluster to use. A standalone database counts as its leader.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -149,15 +152,26 @@ impl Client {
 async fn run(options: Options, mut link: Link) {
     let mut pause = FIRST_PAUSE;
     let mut next = 0;
+    let mut passed: HashMap<&Endpoint, Instant> = HashMap::new();
     loop {
         let mut reason = ConnectionError::NoEndpoint;
+        passed.retain(|_, until| Instant::now() < *until);
+        if passed.len() == options.endpoints.len() {
+            passed.clear();
+        }
         for _ in 0..options.endpoints.len() {
             let Some(endpoint) = options.endpoints.get(next % options.endpoints.len()) else {
                 break;
             };
             next += 1;
+            if passed.contains_key(endpoint) {
+                continue;
+            }
             let ended = visit(endpoint, &options, &mut link).await;
             reason = ended.reason;
+            if reason.is_silence() {
+                passed.insert(endpoint, Instant::now() + PASSED_OVER);
+            }
             if matches!(reason, ConnectionError::Dropped) {
                 return;
             }

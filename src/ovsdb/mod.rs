@@ -3,12 +3,14 @@
 //! Pure half: values ([`datum`], [`json`]), schemas ([`schema`]), facts ([`row`]), the
 //! [`replica`], [`transaction`]s, [`endpoint`] syntax, message framing ([`frame`]).
 //! I/O half: [`wire`] and [`tls`] (one connection), [`client`] (stays connected), [`rpc`] (single
-//! requests), [`unixctl`].
+//! requests), [`unixctl`], [`dial`] (does a host live).
 
 pub mod client;
 pub mod datum;
+pub mod dial;
 pub mod endpoint;
 pub mod frame;
+mod glance;
 pub mod json;
 pub mod replica;
 pub mod row;

@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
+use futures::future::BoxFuture;
 use serde_json::{Map, Value, json, value::RawValue};
 use tokio::{
     sync::mpsc,
@@ -11,7 +12,9 @@ use tokio::{
 use super::{
     client::{Command, Event, LeaderOnly, Options, OvsdbError, TransactReply, transaction_text},
     datum::{Atom, Datum, Uuid},
+    dial::{self, Answer},
     endpoint::Endpoint,
+    glance::{self, Act, Glance, Verdict},
     replica::{Replica, Row, Scope, Update},
     schema::{Column, Table, server},
     transaction::{Outcome, Refusal},
@@ -82,6 +85,9 @@ struct Session<'a> {
     /// When the server must have told whether it is suitable.
     choose_by: Instant,
     probed: Option<Instant>,
+    /// Where there is another member to use instead.
+    glance: Option<Glance>,
+    dialling: Option<BoxFuture<'static, Answer>>,
 }
 
 type Step = Result<(), ConnectionError>;
@@ -106,6 +112,8 @@ pub(super) async fn run(
         pending: BTreeMap::new(),
         choose_by: Instant::now() + options.connect_timeout,
         probed: None,
+        glance: (options.endpoints.len() > 1 && !options.probe.is_zero()).then(Glance::default),
+        dialling: None,
     };
     let reason = match session.follow(&mut reader).await {
         Ok(()) => ConnectionError::Dropped,
@@ -135,6 +143,7 @@ impl Session<'_> {
                     None => return Ok(()),
                 },
                 () = self.link.events.closed() => return Ok(()),
+                answer = answered(&mut self.dialling) => self.observe_host(answer)?,
                 () = sleep_until(deadline) => self.check_time(reader.last_read)?,
             }
         }
@@ -172,7 +181,9 @@ impl Session<'_> {
 
     fn deadline(&self, last_read: Instant) -> Instant {
         let choosing = (self.phase == Phase::Choosing).then_some(self.choose_by);
-        let times = [choosing, self.first_transact(), Some(self.quiet_until(last_read))];
+        let glance = self.glance.as_ref().filter(|_| self.dialling.is_none());
+        let glance = glance.map(|glance| glance.due(last_read));
+        let times = [choosing, self.first_transact(), Some(self.quiet_until(last_read)), glance];
         times.into_iter().flatten().min().unwrap_or(last_read + FAR)
     }
 
@@ -186,6 +197,7 @@ impl Session<'_> {
             let seconds = self.options.transact_timeout.as_secs_f32();
             return Err(ConnectionError::NoAnswer { endpoint, seconds });
         }
+        self.look(last_read, now);
         if now < self.quiet_until(last_read) {
             return Ok(());
         }
@@ -196,6 +208,32 @@ impl Session<'_> {
         self.probed = Some(now);
         self.request("echo", json!([]), Pending::Echo);
         Ok(())
+    }
+
+    /// Asks a quiet server, and dials the host of one that does not answer.
+    fn look(&mut self, last_read: Instant, now: Instant) {
+        let Some(glance) = self.glance.as_mut().filter(|g| now >= g.due(last_read)) else { return };
+        if self.dialling.is_some() {
+            return;
+        }
+        match (glance.act(last_read, now), self.endpoint) {
+            (Act::Ask, _) => self.request("echo", json!([]), Pending::Echo),
+            (Act::Dial, Endpoint::Tcp { host, port } | Endpoint::Ssl { host, port }) => {
+                let target = (host.clone(), *port);
+                self.dialling = Some(Box::pin(dial::dial(target, glance::DIAL)));
+            }
+            (Act::Dial, Endpoint::Unix(_)) => {}
+        }
+    }
+
+    fn observe_host(&mut self, answer: Answer) -> Step {
+        let verdict = self.glance.as_mut().map(|glance| glance.observe(answer, Instant::now()));
+        match verdict {
+            Some(Verdict::HostSilent) => {
+                Err(ConnectionError::HostSilent { endpoint: self.endpoint.clone() })
+            }
+            _ => Ok(()),
+        }
     }
 
     // --- the owner's side -------------------------------------------------------------------
@@ -379,6 +417,14 @@ impl Session<'_> {
         let params = json!([self.options.database.name, self.monitor_id(), tables, since]);
         self.request("monitor_cond_since", params, Pending::Monitor);
     }
+}
+
+/// The answer to a dial that is under way; none comes while there is no such dial.
+async fn answered(dialling: &mut Option<BoxFuture<'static, Answer>>) -> Answer {
+    let Some(dial) = dialling else { return std::future::pending().await };
+    let answer = dial.await;
+    *dialling = None;
+    answer
 }
 
 fn names(columns: &[Column]) -> Vec<&'static str> {

@@ -40,6 +40,8 @@ pub enum ConnectionError {
     Closed { endpoint: Endpoint },
     #[error("{endpoint}: silent for {seconds} s")]
     Silent { endpoint: Endpoint, seconds: f32 },
+    #[error("{endpoint}: its host answers nothing (without power, or cut off)")]
+    HostSilent { endpoint: Endpoint },
     #[error("{endpoint}: a transaction had no answer within {seconds} s")]
     NoAnswer { endpoint: Endpoint, seconds: f32 },
     #[error("{endpoint}: {reason}")]
@@ -50,6 +52,14 @@ pub enum ConnectionError {
     NoEndpoint,
     #[error("the client was dropped")]
     Dropped,
+}
+
+impl ConnectionError {
+    /// Nothing came back, not even a refusal: the host may be without power.
+    pub fn is_silence(&self) -> bool {
+        use ConnectionError::{ConnectTimeout, HostSilent, Silent};
+        matches!(self, ConnectTimeout { .. } | HostSilent { .. } | Silent { .. })
+    }
 }
 
 /// Why a server that answers is not the one to talk to.

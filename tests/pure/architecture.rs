@@ -67,6 +67,8 @@ const LAYERS: &[(&str, &[&str])] = &[
 /// Files that are the I/O half of a module that is pure otherwise.
 const IO_FILES: &[(&str, &str)] = &[
     ("ovsdb", "client"),
+    ("ovsdb", "dial"),
+    ("ovsdb", "glance"),
     ("ovsdb", "rpc"),
     ("ovsdb", "session"),
     ("ovsdb", "tls"),

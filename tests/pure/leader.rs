@@ -99,6 +99,7 @@ const QUICK: Timing = Timing {
     lease: Duration::from_secs(1),
     renew_deadline: Duration::from_millis(600),
     retry: Duration::from_millis(50),
+    silent: Duration::from_millis(100),
 };
 
 fn stand(client: &Client, identity: &str) -> Election {

@@ -5,13 +5,18 @@ use std::{collections::BTreeMap, time::Duration};
 use kube_ovn::ovsdb::{
     client::{Client, Event, LeaderOnly, Options, OvsdbError},
     datum::{Datum, Uuid},
+    endpoint::Endpoint,
     replica::{Change, Replica, Row, Scope},
     schema::{Column, Table, nb},
     transaction::{Cell, Condition, Item, Mutation, NamedUuid, Operation, Target, Transaction},
     wire::{ConnectionError, Unsuitable},
 };
 use nb::{logical_switch as ls, logical_switch_port as lsp, nb_global as global};
-use tokio::{sync::mpsc::UnboundedReceiver, time::timeout};
+use tokio::{
+    net::{TcpSocket, TcpStream, UnixStream},
+    sync::mpsc::UnboundedReceiver,
+    time::timeout,
+};
 
 use crate::ovsdb_server::{Cluster, OvsdbServer};
 
@@ -324,6 +329,37 @@ async fn a_transaction_without_an_answer_ends_the_connection() {
     assert!(matches!(lost, Err(OvsdbError::Lost { .. })), "{lost:?}");
     let Event::Disconnected { reason } = owner.event().await else { panic!("still connected") };
     assert!(matches!(reason, ConnectionError::NoAnswer { .. }), "{reason}");
+}
+
+/// Its connections stand and say nothing, and it takes no new ones: so does a busy server, but its
+/// kernel answers those who dial.
+#[tokio::test]
+async fn a_host_without_power_is_left_for_another_long_before_the_probe() {
+    let servers = [1, 2].map(|_| OvsdbServer::standalone(&nb::DATABASE));
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let listener = socket.listen(1).unwrap();
+    let address = listener.local_addr().unwrap();
+    let dying = Endpoint::Tcp { host: address.ip().to_string(), port: address.port() };
+    let endpoints = vec![dying, servers[1].endpoint()];
+    let mut owner = Owner::new(Options { endpoints, ..options(&servers[0]) });
+    let (mut near, _) = listener.accept().await.unwrap();
+    let Endpoint::Unix(path) = servers[0].endpoint() else { panic!() };
+    let mut far = UnixStream::connect(path).await.unwrap();
+    tokio::select! {
+        _ = tokio::io::copy_bidirectional(&mut near, &mut far) => panic!("closed"),
+        _ = owner.connected() => {}
+    }
+    // From here on nobody carries its words.
+    let mut waiting = Vec::new();
+    let limit = Duration::from_millis(300);
+    while let Ok(Ok(stream)) = timeout(limit, TcpStream::connect(address)).await {
+        waiting.push(stream);
+        assert!(waiting.len() < 100, "the queue takes them all");
+    }
+    let Event::Disconnected { reason } = owner.event().await else { panic!("still connected") };
+    assert!(matches!(reason, ConnectionError::HostSilent { .. }), "{reason}");
+    owner.connected().await;
 }
 
 /// Another client panicked at the server's first echo.
