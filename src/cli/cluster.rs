@@ -365,3 +365,23 @@ fn place_of(pod: &Value, container: &str) -> Place {
         node: text(&pod["spec"]["nodeName"]).to_owned(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    /// Upstream wanted READY to be 1/1, and found no leader behind a service mesh.
+    #[test]
+    fn trap_an_injected_sidecar_hides_no_leader() {
+        let with = |ours: bool, sidecar: bool| {
+            let all = [("ovn-central", ours), ("istio-proxy", sidecar)];
+            let all = all.map(|(name, ready)| json!({"name": name, "ready": ready}));
+            json!({"metadata": {"name": "p"}, "status": {"containerStatuses": all}})
+        };
+        assert!(is_ready(&with(true, true), "ovn-central"));
+        assert!(is_ready(&with(true, false), "ovn-central"));
+        assert!(!is_ready(&with(false, true), "ovn-central"));
+    }
+}

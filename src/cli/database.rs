@@ -183,7 +183,9 @@ async fn kick(cluster: &Cluster, database: Database, server: &str) -> anyhow::Re
         );
     }
     let command = appctl(database, &socket, "cluster/kick");
-    print!("{}", cluster.text(&at, &[&command[..], &[server]].concat()).await?);
+    let said = cluster.text(&at, &[&command[..], &[server]].concat()).await?;
+    // A leader that is told to remove itself says nothing.
+    println!("{}", if said.trim().is_empty() { "started removal" } else { said.trim() });
     Ok(0)
 }
 

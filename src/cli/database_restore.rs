@@ -35,6 +35,11 @@ pub async fn restore(cluster: &Cluster, database: Database, file: &str) -> anyho
     let replicas = deployment["spec"]["replicas"].as_u64().unwrap_or(1).max(1);
     println!("ovn-central original replicas is {replicas}");
     let members = members(cluster, &deployment).await?;
+    println!(
+        "without a backup file: ovn-central stops on {}, the newest of its files founds a new \
+         cluster; pods go on talking, changes wait",
+        members.iter().map(|m| m.node.as_str()).collect::<Vec<_>>().join(", ")
+    );
     let result = tokio::select! {
         result = rebuild(cluster, &deployment, &members) => result.map(|()| 0),
         _ = tokio::signal::ctrl_c() => Ok(INTERRUPTED),
@@ -89,6 +94,16 @@ async fn members(cluster: &Cluster, deployment: &Value) -> anyhow::Result<Vec<Me
     let ips: Vec<&str> =
         listed.unwrap_or_default().split(',').filter(|ip| !ip.is_empty()).collect();
     let nodes = cluster.list("/api/v1/nodes", "kube-ovn/role=master").await?;
+    // Refused before anything stops. Its files would stay, and two such masters that come back later
+    // are a majority of the old cluster.
+    if let Some(down) = nodes.iter().find(|node| !is_node_ready(node)) {
+        let down = name(down);
+        bail!(
+            "node {down} is not Ready, so its database files cannot be moved away: start it, or take \
+             it out of the masters first (kubectl label node {down} kube-ovn/role- \
+             node-role.kubernetes.io/control-plane-; ./install.sh)"
+        );
+    }
     let rank = |node: &Value| {
         let own: Vec<&str> =
             each(&node["status"]["addresses"]).map(|a| text(&a["address"])).collect();
@@ -142,20 +157,46 @@ async fn rebuild(cluster: &Cluster, deployment: &Value, members: &[Member]) -> a
     cluster.feed(first, &["sh", "-c", script], &content).await
 }
 
-/// The content of the first file that can be read.
+fn is_node_ready(node: &Value) -> bool {
+    each(&node["status"]["conditions"]).any(|c| c["type"] == "Ready" && c["status"] == "True")
+}
+
+/// Term and index of the last entry of a raft log, as `ovsdb-tool show-log` tells them; nothing for
+/// a file that is not clustered.
+fn last_entry(log: &str) -> (u64, u64) {
+    let last = |key: &str| {
+        let values = log.lines().filter_map(|line| line.trim().strip_prefix(key));
+        values.filter_map(|value| value.trim().parse().ok()).next_back().unwrap_or_default()
+    };
+    (last("term:"), last("index:"))
+}
+
+/// The content of the file with the newest entry: the first one that can be read may be that of a
+/// member which had fallen behind.
 async fn best_content(cluster: &Cluster, places: &[Place]) -> anyhow::Result<Vec<u8>> {
     let script = "t=$(mktemp -d); trap 'rm -rf $t' EXIT; f=/etc/ovn/ovnnb_db.db; \
                   ovsdb-tool cluster-to-standalone $t/db $f 2>$t/err || \
                   { ovsdb-tool db-name $f >/dev/null && cp $f $t/db; } || { cat $t/err >&2; exit 1; }; \
                   cat $t/db";
+    let newest = "ovsdb-tool show-log /etc/ovn/ovnnb_db.db 2>/dev/null | \
+                  grep -E '^ *(term|index): ' | tail -n 40";
     let mut reasons = Vec::new();
+    let mut best: Option<((u64, u64), &Place, Vec<u8>)> = None;
     for place in places {
         let ended = cluster.ask(place, &["sh", "-c", script]).await?;
-        if ended.code == 0 && ended.stdout.starts_with(b"OVSDB JSON ") {
-            println!("first node with a readable file is {}", place.node);
-            return Ok(ended.stdout);
+        if ended.code != 0 || !ended.stdout.starts_with(b"OVSDB JSON ") {
+            reasons.push(format!("{}: {}", place.node, ended.stderr.trim()));
+            continue;
         }
-        reasons.push(format!("{}: {}", place.node, ended.stderr.trim()));
+        let log = cluster.ask(place, &["sh", "-c", newest]).await?;
+        let entry = last_entry(&String::from_utf8_lossy(&log.stdout));
+        if best.as_ref().is_none_or(|(older, ..)| entry > *older) {
+            best = Some((entry, place, ended.stdout));
+        }
+    }
+    if let Some((_, place, content)) = best {
+        println!("the newest readable file is on node {}", place.node);
+        return Ok(content);
     }
     bail!(
         "no member has a readable file ({}); the controller rebuilds an empty database from the \
@@ -263,4 +304,28 @@ where
         tokio::time::sleep(Duration::from_millis(500)).await;
     }
     bail!("waited {} s until {what}{last}", PATIENCE.as_secs())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_entry_of_a_raft_log_counts() {
+        let log = "record 0:\n name: \"OVN_Northbound\"\n prev_term: 1\n prev_index: 1\n\
+                   record 1:\n term: 1\n index: 2\nrecord 2:\n term: 3\n index: 17\n";
+        assert_eq!(last_entry(log), (3, 17));
+        assert!(last_entry(log) > last_entry("record 0:\n term: 2\n index: 400\n"));
+        assert_eq!(last_entry("record 0: \"OVN_Northbound\" schema\n"), (0, 0));
+    }
+
+    #[test]
+    fn a_node_without_power_is_not_ready() {
+        let node = |status: &str| {
+            json!({"status": {"conditions": [
+            {"type": "MemoryPressure", "status": "False"}, {"type": "Ready", "status": status}]}})
+        };
+        assert!(is_node_ready(&node("True")));
+        assert!(!is_node_ready(&node("Unknown")) && !is_node_ready(&json!({})));
+    }
 }

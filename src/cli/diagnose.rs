@@ -350,6 +350,10 @@ async fn of_subnet(cluster: &Cluster, subnet: &str, pingers: &[Place]) -> anyhow
     if let Err(error) = started.await {
         println!("warning: {error:#}");
     }
+    let agents = cluster.get(&cluster.workload("daemonsets/kube-ovn-cni")).await?;
+    if !agents.is_some_and(|daemonset| answers_probes(&daemonset)) {
+        println!("{NODES_DO_NOT_ANSWER}");
+    }
     for at in pingers {
         title(&format!("from node {}", at.node));
         // Upstream left the last flag out, and so never made the TCP and UDP checks.
@@ -361,6 +365,22 @@ async fn of_subnet(cluster: &Cluster, subnet: &str, pingers: &[Place]) -> anyhow
         ping(cluster, at, &arguments).await?;
     }
     Ok(())
+}
+
+const NODES_DO_NOT_ANSWER: &str = "warning: DaemonSet kube-ovn-cni runs without \
+    --enable-verbose-conn-check=true, so nodes do not answer TCP and UDP probes: those to nodes \
+    fail below and say nothing about the network; add the flag to its arguments to have them \
+    answered (pods of the subnet and echoes to nodes are probed all the same)";
+
+/// Whether agents listen on the ports of the connectivity check. The last of several flags counts.
+fn answers_probes(daemonset: &Value) -> bool {
+    let containers = each(&daemonset["spec"]["template"]["spec"]["containers"]);
+    let arguments = containers.flat_map(|c| each(&c["args"]).chain(each(&c["command"])));
+    let flags = arguments.filter_map(|word| {
+        let rest = text(word).trim_start_matches('-').strip_prefix("enable-verbose-conn-check")?;
+        Some(rest.is_empty() || rest == "=true")
+    });
+    flags.last().unwrap_or(false)
 }
 
 fn port(variable: &str, default: u16) -> u16 {
@@ -435,6 +455,18 @@ mod tests {
         assert!(is_error("2026-11-24T10:00:00Z ERROR commit: x"));
         assert!(!is_error("2026-11-24T10:00:00Z INFO ERRORS none"));
         assert!(!is_error("Everything"));
+    }
+
+    #[test]
+    fn agents_answer_probes_with_their_flag_only() {
+        let with = |args: &[&str]| {
+            let containers = json!([{"name": "cni-server", "args": args}]);
+            answers_probes(&json!({"spec": {"template": {"spec": {"containers": containers}}}}))
+        };
+        assert!(!with(&["--enable-metrics=true"]));
+        assert!(with(&["--enable-verbose-conn-check=true"]));
+        assert!(with(&["--enable-verbose-conn-check"]));
+        assert!(!with(&["--enable-verbose-conn-check=true", "--enable-verbose-conn-check=false"]));
     }
 
     /// The pod of upstream's checker lacked /var/log/kube-ovn and its pinger died.

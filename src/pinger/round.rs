@@ -240,12 +240,7 @@ impl Pinger {
             }
         };
         let own = &self.own;
-        // BUG of upstream: src_pod_ip carries the pod's name.
-        let labels = |peer: &Peer| {
-            let own = [own.node.clone(), own.node_address.clone(), own.address.clone()];
-            let peer = [peer.node.clone(), peer.node_address.clone(), peer.address.to_string()];
-            own.into_iter().chain(peer).collect::<Vec<_>>()
-        };
+        let labels = |peer: &Peer| pod_labels(own, peer);
         let asked = self.ask_peers("pod", pods, POD_PATIENCE).await;
         let seen = self.record(asked, &POD, labels, outcome);
         forget(&self.recorder, &POD, &self.pods, &seen);
@@ -263,11 +258,7 @@ impl Pinger {
             }
         };
         let own = &self.own;
-        let labels = |peer: &Peer| {
-            let peer = [peer.name.clone(), peer.address.to_string()];
-            let own = [own.node.clone(), own.node_address.clone(), own.address.clone()];
-            own.into_iter().chain(peer).collect::<Vec<_>>()
-        };
+        let labels = |peer: &Peer| node_labels(own, peer);
         let asked = self.ask_peers("node", nodes, NODE_PATIENCE).await;
         let seen = self.record(asked, &NODE_PINGS, labels, outcome);
         forget(&self.recorder, &NODE_PINGS, &self.nodes, &seen);
@@ -399,6 +390,23 @@ impl Pinger {
     }
 }
 
+fn own_labels(own: &Own) -> [String; 3] {
+    // Upstream's src_pod_ip carries the pod's name.
+    [own.node.clone(), own.node_address.clone(), own.address.clone()]
+}
+
+/// `src_node_name`, `src_node_ip`, `src_pod_ip`, `target_node_name`, `target_node_ip`,
+/// `target_pod_ip`
+fn pod_labels(own: &Own, peer: &Peer) -> Vec<String> {
+    let peer = [peer.node.clone(), peer.node_address.clone(), peer.address.to_string()];
+    own_labels(own).into_iter().chain(peer).collect()
+}
+
+/// `src_node_name`, `src_node_ip`, `src_pod_ip`, `target_node_name`, `target_node_ip`
+fn node_labels(own: &Own, peer: &Peer) -> Vec<String> {
+    own_labels(own).into_iter().chain([peer.name.clone(), peer.address.to_string()]).collect()
+}
+
 async fn ask_port(check: &PortCheck) -> Result<(), String> {
     let target = SocketAddr::new(check.address, check.port);
     let result = connect(check.transport, target).await;
@@ -422,5 +430,32 @@ fn forget(recorder: &Recorder, ping: &Ping, before: &Seen, now: &Seen) {
         for family in [&ping.latency, &ping.lost].into_iter().chain(&ping.sent) {
             recorder.remove(family, &labels);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bug_the_label_of_the_source_pod_is_its_address() {
+        let own = Own {
+            node: "n1".into(),
+            node_address: "172.30.0.11".into(),
+            address: "10.16.0.5".into(),
+            families: Vec::new(),
+        };
+        let peer = Peer {
+            name: "n2".into(),
+            address: "172.30.0.12".parse().expect("an address"),
+            node: "n2".into(),
+            node_address: "172.30.0.12".into(),
+        };
+        let pod = ["n1", "172.30.0.11", "10.16.0.5", "n2", "172.30.0.12", "172.30.0.12"];
+        assert_eq!(pod_labels(&own, &peer), pod);
+        assert_eq!(
+            node_labels(&own, &peer),
+            ["n1", "172.30.0.11", "10.16.0.5", "n2", "172.30.0.12"]
+        );
     }
 }
