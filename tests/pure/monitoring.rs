@@ -96,7 +96,75 @@ fn queries_of_dashboards_and_alarms_have_data() {
     }
 }
 
-/// What Grafana's schema asks of a dashboard, and the uids that users have links to.
+/// Where a value breaks a schema: the keywords that ours use of JSON Schema.
+fn violations(schema: &Value, value: &Value, at: &str, found: &mut Vec<String>) {
+    let is = |kind: &Value| match kind.as_str().unwrap_or_default() {
+        "object" => value.is_object(),
+        "array" => value.is_array(),
+        "string" => value.is_string(),
+        "boolean" => value.is_boolean(),
+        "integer" => value.is_i64() || value.is_u64(),
+        "number" => value.is_number(),
+        "null" => value.is_null(),
+        other => panic!("{at}: the schema says {other:?}"),
+    };
+    let kinds = match &schema["type"] {
+        Value::Null => return,
+        Value::Array(kinds) => kinds.clone(),
+        one => vec![one.clone()],
+    };
+    if !kinds.iter().any(is) {
+        found.push(format!("{at}: {value} is no {}", schema["type"]));
+    }
+    if schema["enum"].as_array().is_some_and(|allowed| !allowed.contains(value)) {
+        found.push(format!("{at}: {value} is none of {}", schema["enum"]));
+    }
+    let (number, least, most) = (value.as_f64(), &schema["minimum"], &schema["maximum"]);
+    let beyond = number.is_some_and(|n| {
+        least.as_f64().is_some_and(|l| n < l) || most.as_f64().is_some_and(|m| n > m)
+    });
+    if beyond {
+        found.push(format!("{at}: {value} is not between {least} and {most}"));
+    }
+    for name in schema["required"].as_array().into_iter().flatten() {
+        if value[name.as_str().unwrap()].is_null() {
+            found.push(format!("{at}: {name} is missing"));
+        }
+    }
+    for (name, inner) in value.as_object().into_iter().flatten() {
+        let place = format!("{at}.{name}");
+        match &schema["properties"][name] {
+            Value::Null if schema["additionalProperties"] == false => found.push(place),
+            known => violations(known, inner, &place, found),
+        }
+    }
+    let all = value.as_array().map(Vec::as_slice).unwrap_or_default();
+    if schema["minItems"].as_u64().is_some_and(|least| (all.len() as u64) < least) {
+        found.push(format!("{at}: it is empty"));
+    }
+    for (n, inner) in all.iter().enumerate() {
+        violations(&schema["items"], inner, &format!("{at}[{n}]"), found);
+    }
+}
+
+/// A reduced form of Grafana's schema, committed here: there is no network in these tests.
+#[test]
+fn dashboards_are_what_grafana_takes() {
+    let schema: Value =
+        serde_json::from_str(include_str!("monitoring/dashboard.schema.json")).unwrap();
+    for (file, dashboard) in dashboards() {
+        let mut found = Vec::new();
+        violations(&schema, &dashboard, &file, &mut found);
+        assert!(found.is_empty(), "{found:#?}");
+        let mut broken = dashboard.clone();
+        broken["panels"][0]["gridPos"]["w"] = 25.into();
+        broken["panels"][0]["fieldConfg"] = Value::Object(Default::default());
+        violations(&schema, &broken, &file, &mut found);
+        assert_eq!(found.len(), 2, "the schema sees slips: {found:#?}");
+    }
+}
+
+/// The uids that users have links to; panels that do not lie over each other.
 #[test]
 fn dashboards_are_whole() {
     let uids: BTreeSet<String> =
