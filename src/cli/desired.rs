@@ -11,15 +11,15 @@ use super::{
     cluster::{Cluster, Database, each, text},
 };
 use crate::{
-    api::{Invalid, Kind, Settings, Text},
+    api::{Invalid, Kind, Settings, Subnet, Text},
     ovsdb::{
         json::parse_uuid,
         replica::{Replica, Scope, Update as DatabaseUpdate},
         schema::{Column, Table, nb},
     },
     store::{
-        Store,
-        watch::{SeenMap, Update, Watches, What},
+        Store, Stored, last_valid,
+        watch::{Seen, SeenMap, Update, Watches, What},
     },
 };
 
@@ -49,8 +49,9 @@ pub async fn world(cluster: &Cluster, shared: &Shared) -> anyhow::Result<World> 
                 Some(Update::Change(change)) => {
                     seen.note(&change);
                     match change.what {
-                        What::Upsert(object, _) => {
-                            world.store.upsert(object);
+                        What::Upsert(object, seen) => {
+                            let held = in_force(&object, &seen, &world.store);
+                            world.store.upsert(held.unwrap_or(object));
                         }
                         What::Refused(refused, _) => {
                             world.refused.insert((change.kind, change.key), refused.invalid);
@@ -77,6 +78,14 @@ pub async fn world(cluster: &Cluster, shared: &Shared) -> anyhow::Result<World> 
     listed.unwrap_or(Ok(()))?;
     (shared.derive)(&mut world.store, &seen);
     Ok(world)
+}
+
+/// What is in force of a subnet whose new range has to wait.
+fn in_force(object: &Arc<dyn Stored>, seen: &Seen, store: &Store) -> Option<Arc<dyn Stored>> {
+    let new = object.as_any().downcast_ref::<Subnet>()?;
+    let status = seen.status.as_ref()?.value();
+    let recorded = last_valid::other_range(new, &status, store.get::<Settings>("")?)?;
+    Some(Arc::new(recorded))
 }
 
 /// By the arguments of the controller that runs.

@@ -10,7 +10,7 @@
 use serde_json::{Value, json};
 
 use super::Wanted;
-use crate::api::{Kind, Text};
+use crate::api::{Kind, Settings, Subnet, Text, crd, parse::parse_subnet};
 
 pub const FIELD: &str = "lastValidSpec";
 
@@ -27,6 +27,19 @@ pub fn is_recorded(kind: Kind) -> bool {
 pub fn desired_record(kind: Kind, key: &Text, spec: &str) -> Option<Wanted> {
     let fits = is_recorded(kind) && spec.len() <= LONGEST;
     fits.then(|| Wanted::Status { kind, key: key.clone(), status: json!({ FIELD: spec }) })
+}
+
+/// The version of a subnet that its status records, if its range or gateways are not those of the
+/// spec: a change that cannot take effect yet, and the record is in force.
+pub fn other_range(new: &Subnet, status: &Value, settings: &Settings) -> Option<Subnet> {
+    let spec = serde_json::from_str(status.get(FIELD)?.as_str()?).ok()?;
+    let recorded = parse_subnet(&crd::Subnet::new(&new.name, spec), settings).ok()?;
+    if recorded.cidrs == new.cidrs && recorded.gateways == new.gateways {
+        return None;
+    }
+    let (uid, created, deleting) = (new.uid.clone(), new.created, new.deleting);
+    let renumbering = Some(new.as_renumbering());
+    Some(Subnet { uid, created, deleting, renumbering, ..recorded })
 }
 
 /// The recorded spec in a whole object.

@@ -15,7 +15,7 @@ use serde_json::json;
 
 use super::{Reconciler, Step};
 use crate::{
-    api::{Ip, Kind, Settings, Subnet, Text, crd, names::label, parse::parse_subnet},
+    api::{Ip, Kind, Settings, Subnet, Text, names::label},
     controller::ledger::witness,
     store::{
         EventType, Owner, Presence, Problem, Stored, Wanted, last_valid,
@@ -69,13 +69,11 @@ impl Reconciler {
         let key = &change.key;
         let Some(current) = self.store.get::<Subnet>(key) else {
             // Whether addresses are in the way is known when all records are.
-            let recorded = self.recorded_subnet(new, seen)?;
-            if recorded.cidrs == new.cidrs && recorded.gateways == new.gateways {
-                return None;
-            }
+            let settings = self.store.get::<Settings>("")?;
+            let status = seen.status.as_ref()?.value();
+            let recorded = last_valid::other_range(new, &status, settings)?;
             self.held_back.subnets.insert(key.clone(), change.clone());
-            let renumbering = Some(new.as_renumbering());
-            return Some(Some(Step::Upsert(Arc::new(Subnet { renumbering, ..recorded }))));
+            return Some(Some(Step::Upsert(Arc::new(recorded))));
         };
         let refusal = self.ledger.subnet_refusal(&self.store, new)?;
         let (deleting, renumbering) = (new.deleting, refusal.next);
@@ -91,16 +89,6 @@ impl Reconciler {
         let What::Upsert(object, _) = &change.what else { return None };
         let new = object.as_any().downcast_ref::<Subnet>()?;
         self.ledger.subnet_refusal(&self.store, new).map(|refusal| refusal.problem)
-    }
-
-    /// The version that an earlier controller had in force.
-    fn recorded_subnet(&self, new: &Subnet, seen: &Seen) -> Option<Subnet> {
-        let settings = self.store.get::<Settings>("")?;
-        let status = seen.status.as_ref()?.value();
-        let spec = serde_json::from_str(status.get(last_valid::FIELD)?.as_str()?).ok()?;
-        let recorded = parse_subnet(&crd::Subnet::new(&new.name, spec), settings).ok()?;
-        let (uid, created, deleting) = (new.uid.clone(), new.created, new.deleting);
-        Some(Subnet { uid, created, deleting, ..recorded })
     }
 
     /// Lets in what nothing stands against any more.
