@@ -5,7 +5,10 @@
 use std::collections::BTreeSet;
 
 use crate::{
-    ovsdb::schema::{Table, nb},
+    ovsdb::{
+        row::RowKey,
+        schema::{Table, nb},
+    },
     store::Owner,
 };
 
@@ -24,7 +27,7 @@ const CONTAINERS: [&Table; 2] = [&nb::LOGICAL_SWITCH, &nb::LOGICAL_ROUTER];
 pub struct Verdict {
     /// Owners whose touches delete rows without an explicit Kubernetes delete or edit.
     pub suspects: BTreeSet<Owner>,
-    /// Rows that they would delete.
+    /// Rows that they would delete; a policy is one.
     pub rows: usize,
     /// Limit in force.
     pub limit: usize,
@@ -45,6 +48,7 @@ pub fn inspect(
     exists: impl Fn(&Touch) -> bool,
 ) -> Verdict {
     let mut verdict = Verdict { limit: FLOOR.max(owned / SHARE), ..Verdict::default() };
+    let mut rows: Vec<&RowKey> = Vec::new();
     for (owner, cause, touches) in pending.iter() {
         if cause == Cause::Deleted {
             continue;
@@ -59,9 +63,26 @@ pub fn inspect(
             continue;
         }
         if !doomed.is_empty() {
-            verdict.rows += doomed.len();
+            rows.extend(doomed.iter().map(|touch| touch.row()));
             verdict.suspects.insert(owner.clone());
         }
     }
+    verdict.rows = count(&rows);
     verdict
+}
+
+/// ACLs and address sets go with the port group of the policy that has made them all: it is one
+/// thing, and a dozen policies that were deleted while no controller ran are no accident.
+fn count(rows: &[&RowKey]) -> usize {
+    let of = |key: &RowKey, tables: &[&Table]| tables.contains(&key.table);
+    let groups = rows.iter().filter(|key| of(key, &[&nb::PORT_GROUP]));
+    let groups: BTreeSet<&str> = groups.map(|key| maker(key)).collect();
+    let goes_along =
+        |key: &RowKey| of(key, &[&nb::ACL, &nb::ADDRESS_SET]) && groups.contains(maker(key));
+    rows.iter().filter(|key| !goes_along(key)).count()
+}
+
+/// Feature and object of an identity `feature:object:discriminator`.
+fn maker(key: &RowKey) -> &str {
+    key.id.match_indices(':').nth(1).map_or(&*key.id, |(end, _)| &key.id[..end])
 }

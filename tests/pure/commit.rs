@@ -6,7 +6,7 @@ use std::{
 };
 
 use kube_ovn::{
-    api::{Kind, Settings, Subnet, SubnetAcl},
+    api::{Kind, Settings, Subnet, SubnetAcl, parse::parse_network_policy},
     controller::commit::{AcceptPlan, Commit, Finished, Next, monitored},
     ovn::FEATURES,
     ovsdb::{
@@ -17,6 +17,8 @@ use kube_ovn::{
     plan::{Cause, Engine},
     store::{Owner, Read, Store, Stored},
 };
+
+use serde_json::json;
 
 use crate::support::{northbound::Server, objects::*};
 
@@ -104,7 +106,7 @@ impl Leader {
                 Some(_) => {}
             }
         }
-        panic!("it never ends");
+        panic!("it never ends; next is {:?}", self.next());
     }
 }
 
@@ -283,6 +285,39 @@ fn mass_deletion_without_deletes_waits_for_the_operator() {
     }
     accepting.run(&mut nb);
     assert!(accepting.commit.held_back().is_some_and(|v| v.rows == 120));
+}
+
+/// Each has a group, ACLs and sets; the controller was killed while users deleted them.
+#[test]
+fn policies_deleted_while_no_controller_ran_go_at_the_next_start() {
+    let policy = |n: usize| {
+        let from = json!([{"podSelector": {"matchLabels": {"app": format!("a-{n}")}}}]);
+        let raw = json!({"metadata": {"name": format!("p-{n}"), "namespace": "default"},
+            "spec": {"podSelector": {}, "ingress": [{"from": from}]}});
+        shared(parse_network_policy(&serde_json::from_value(raw).unwrap()))
+    };
+    let mut nb = Server::new(&nb::DATABASE);
+    let mut leader = Leader::connected(&mut nb, small_cluster());
+    leader.run(&mut nb);
+    leader.put((0..60).map(policy));
+    leader.run(&mut nb);
+    let rows = |nb: &Server| nb.dump().lines().filter(|l| l.contains("network-policy:")).count();
+    let full = rows(&nb);
+    let restart = |nb: &mut Server, left: usize| {
+        let mut next = Leader::new(AcceptPlan::No);
+        next.put(small_cluster().into_iter().chain((0..left).map(policy)));
+        next.connect(nb);
+        next.run(nb);
+        next.commit.held_back().map(|verdict| verdict.rows)
+    };
+    // That many at once are a reason to ask.
+    assert!(restart(&mut nb, 0).is_some_and(|rows| (60..80).contains(&rows)));
+    assert_eq!(rows(&nb), full);
+    for left in [30, 10, 0] {
+        assert_eq!(restart(&mut nb, left), None, "{left} left");
+        assert_eq!(nb.dump().matches("Port_Group network-policy:").count(), left);
+    }
+    assert_eq!(rows(&nb), 0);
 }
 
 #[test]
