@@ -1,6 +1,8 @@
 //! A SecurityGroup after validation.
 
-use crate::net::Family;
+use std::fmt;
+
+use crate::net::{Cidr, Family};
 
 use super::{Index, Invalid, Kind, Object, Text, dotted};
 
@@ -32,6 +34,67 @@ pub struct SecurityRule {
     pub remote: Remote,
     pub traffic: Traffic,
     pub verdict: Verdict,
+}
+
+impl SecurityRule {
+    /// Whether a packet may match both. Who is in a group is not known here: it may be anybody.
+    pub fn overlaps(&self, other: &SecurityRule) -> bool {
+        self.families.iter().any(|family| other.families.contains(family))
+            && self.remote.overlaps(&other.remote)
+            && self.traffic.overlaps(other.traffic)
+    }
+}
+
+/// `ipv4 tcp 22..22 10.0.0.0/8`, without the verdict and the priority.
+impl fmt::Display for SecurityRule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for family in &self.families {
+            write!(f, "ipv{} ", family.digit())?;
+        }
+        match self.traffic {
+            Traffic::Any => f.write_str("all"),
+            Traffic::Icmp => f.write_str("icmp"),
+            Traffic::Tcp(None) => f.write_str("tcp"),
+            Traffic::Udp(None) => f.write_str("udp"),
+            Traffic::Tcp(Some((min, max))) => write!(f, "tcp {min}..{max}"),
+            Traffic::Udp(Some((min, max))) => write!(f, "udp {min}..{max}"),
+        }?;
+        match &self.remote {
+            Remote::Anywhere => Ok(()),
+            Remote::Address(address) => write!(f, " {address}"),
+            Remote::Group(group) => write!(f, " of group {group}"),
+        }
+    }
+}
+
+impl Remote {
+    fn overlaps(&self, other: &Remote) -> bool {
+        match (self.block(), other.block()) {
+            (Some(one), Some(other)) => one.overlaps(other),
+            _ => true,
+        }
+    }
+
+    fn block(&self) -> Option<Cidr> {
+        let Remote::Address(text) = self else { return None };
+        text.parse().ok().or_else(|| text.parse().ok().map(Cidr::host))
+    }
+}
+
+impl Traffic {
+    fn overlaps(self, other: Traffic) -> bool {
+        let meet = |one: Option<(u16, u16)>, other: Option<(u16, u16)>| match (one, other) {
+            (Some(one), Some(other)) => one.0 <= other.1 && other.0 <= one.1,
+            _ => true,
+        };
+        match (self, other) {
+            (Traffic::Any, _) | (_, Traffic::Any) => true,
+            (Traffic::Tcp(one), Traffic::Tcp(other)) | (Traffic::Udp(one), Traffic::Udp(other)) => {
+                meet(one, other)
+            }
+            (one, other) => one == other,
+        }
+    }
 }
 
 /// The other end.

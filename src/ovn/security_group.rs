@@ -84,11 +84,14 @@ fn rules(
 ) -> Applied {
     let mut applied = Applied::default();
     applied.problems.extend(of.invalid.iter().map(|finding| finding.message.clone()));
-    // Two rules that differ in nothing but the verdict are one row, whose last fact counts: the
-    // drop.
-    let (allow, drop): (Vec<_>, Vec<_>) =
+    let (allow, drop): (Vec<&SecurityRule>, Vec<&SecurityRule>) =
         of.rules.iter().partition(|rule| rule.verdict == Verdict::Allow);
-    for rule in allow.into_iter().chain(drop) {
+    for rule in allow.iter().chain(&drop).copied() {
+        let rivals = rivals(rule, &drop);
+        applied.problems.extend(rivals.iter().map(|rival| contradiction(direction, rule, rival)));
+        if rivals.iter().any(|r| r.remote == rule.remote && r.traffic == rule.traffic) {
+            continue;
+        }
         let remote = match remote(view, rule) {
             Ok(remote) => remote,
             Err(message) => {
@@ -105,7 +108,12 @@ fn rules(
                 Verdict::Drop => "drop",
             };
             let priority = priority::RULE - rule.priority;
-            let parts = condition(direction, *family, remote.as_ref(), rule.traffic);
+            let mut parts = condition(direction, *family, remote.as_ref(), rule.traffic);
+            let rest = rivals.iter().filter(|rival| rival.families.contains(family));
+            let rest: Option<Vec<String>> =
+                rest.map(|rival| beside(view, direction, *family, rival)).collect();
+            let Some(rest) = rest else { continue };
+            parts.extend(rest.iter().map(|rest| format!(" && ({rest})")));
             let id = format!("{}/{priority}/{parts}", direction.lport());
             applied.texts.push(format!("{id} {action}"));
             let matching = format!("{} == @{} && {parts}", direction.port(), group.1);
@@ -114,6 +122,61 @@ fn rules(
         }
     }
     applied
+}
+
+/// Rules that drop, at the same priority, some of what a rule allows. OVN leaves it open which of
+/// the two counts; here it is the drop, and the user is told.
+fn rivals<'a>(rule: &SecurityRule, drop: &[&'a SecurityRule]) -> Vec<&'a SecurityRule> {
+    if rule.verdict == Verdict::Drop {
+        return Vec::new();
+    }
+    let rivals = drop.iter().copied().filter(|rival| rival.priority == rule.priority);
+    rivals.filter(|rival| rival.overlaps(rule)).collect()
+}
+
+/// What a dropping rule is not about; nothing, if it is about everything. OVN negates no protocol,
+/// so of a rule about all of them only what is from elsewhere or to another port stays.
+fn beside(
+    view: &View<'_>,
+    direction: Direction,
+    family: Family,
+    drop: &SecurityRule,
+) -> Option<String> {
+    let mut terms = Vec::new();
+    let end = field(family, direction.remote());
+    match remote(view, drop).unwrap_or_default() {
+        // OVN takes no != of a prefix without bits.
+        Some(End::Address(address)) if !address.ends_with("/0") => {
+            terms.push(format!("{end} != {address}"));
+        }
+        Some(End::Sets(group)) => {
+            terms.push(format!("{end} != ${group}.associated.v{}", family.digit()));
+        }
+        Some(End::Address(_)) | None => {}
+    }
+    let ports = match drop.traffic {
+        Traffic::Tcp(range) => range.map(|range| ("tcp", range)),
+        Traffic::Udp(range) => range.map(|range| ("udp", range)),
+        Traffic::Any | Traffic::Icmp => None,
+    };
+    if let Some((protocol, (min, max))) = ports {
+        // Nor a comparison that says nothing.
+        terms.extend((min > 1).then(|| format!("{protocol}.dst < {min}")));
+        terms.extend((max < u16::MAX).then(|| format!("{protocol}.dst > {max}")));
+    }
+    (!terms.is_empty()).then(|| terms.join(" || "))
+}
+
+fn contradiction(direction: Direction, allow: &SecurityRule, drop: &SecurityRule) -> String {
+    let rules = match direction {
+        Direction::Ingress => "spec.ingressRules",
+        Direction::Egress => "spec.egressRules",
+    };
+    format!(
+        "{rules} of priority {}: one allows {allow}, another drops {drop}; what both are about is \
+         dropped; give them different priorities",
+        allow.priority
+    )
 }
 
 /// The other end: an address, or the address sets of a group by family; `None` is anywhere.

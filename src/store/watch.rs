@@ -8,6 +8,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fmt::Debug,
     sync::Arc,
+    time::Duration,
 };
 
 use futures::{StreamExt, pin_mut};
@@ -28,6 +29,9 @@ use crate::api::{Invalid, Kind, Map, Object, Text};
 
 /// Updates that may wait for the reader before the watches stop reading.
 const CHANNEL: usize = 4096;
+
+/// Between two questions whether a kind is installed by now: each attempt begins the back-off anew.
+const ABSENT_PAUSE: Duration = Duration::from_secs(20);
 
 /// What a watch reports.
 #[derive(Debug, Clone)]
@@ -217,7 +221,7 @@ impl Watches {
         self.spawn::<DynamicObject, T>(watcher(api, whole_list()), read);
     }
 
-    /// Watches a kind of other software, which may not be installed: its list may then never come.
+    /// Watches a kind of other software, which may not be installed.
     pub fn foreign<T: Object>(
         &mut self,
         resource: &ApiResource,
@@ -244,11 +248,21 @@ impl Watches {
             let mut tracker = Tracker::default();
             let stream = stream.default_backoff();
             pin_mut!(stream);
+            let mut told = false;
             while let Some(event) = stream.next().await {
                 let event = match event {
                     Ok(event) => event,
+                    // No kind, no objects: who waits for the list has it. Once it is installed,
+                    // they come as any others.
                     Err(error) if is_absent(&error) => {
-                        tracing::debug!(kind = T::KIND.name(), "the kind is not installed");
+                        let first = !std::mem::replace(&mut told, true);
+                        if first && sender.send(Update::Synced(T::KIND)).await.is_err() {
+                            return;
+                        }
+                        if first {
+                            tracing::info!(kind = T::KIND.name(), "the kind is not installed");
+                        }
+                        tokio::time::sleep(ABSENT_PAUSE).await;
                         continue;
                     }
                     Err(error) => {
@@ -273,7 +287,8 @@ fn is_absent(error: &watcher::Error) -> bool {
     else {
         return false;
     };
-    status.is_not_found()
+    // A group that the server does not know at all is answered in plain text.
+    status.code == 404
 }
 
 /// Knows which objects exist, so that a relist reveals what went unseen.

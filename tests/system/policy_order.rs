@@ -376,6 +376,17 @@ fn a_security_group_opens_what_it_says() {
         Packet { fields: packet().fields.replace("tcp.dst == 80", "tcp.dst == 81"), ..packet() };
     assert!(!ovn.reaches(&other, "b.default"));
 
+    // Of two rules that contradict each other at one priority, what both are about is dropped, and
+    // the rest of what the one allows is allowed.
+    let mut world = World::new();
+    let mut both = rule(Says::Allow, "10.16.0.0/24");
+    both.rules[0].traffic = Traffic::Tcp(Some((80, 81)));
+    both.rules.extend(rule(Says::Drop, FROM).rules);
+    world.secure(1, SecurityGroup { ingress: both, ..group("web") });
+    ovn.set(world.objects());
+    assert!(!ovn.reaches(&packet(), "b.default"), "{}", ovn.trace(&packet()));
+    assert!(ovn.reaches(&other, "b.default"), "{}", ovn.trace(&other));
+
     // By membership instead of by address.
     let mut world = World::new();
     let mut by_group = rule(Says::Allow, TO);
