@@ -2,6 +2,8 @@
 # Measures a running sandbox (made if there is none) and prints a markdown table.
 #   bench.sh            the figures of the README but the largest, about 3 minutes
 #   bench.sh --large    with 10,000 ports too, about 5 minutes more
+#   bench.sh --policy   policies and Services instead: enforcement by packets, rows and flows of one,
+#                       and the engine alone with 10,000 pods (builds a release of tests/pure)
 #   bench.sh --quick    the same figures of a few pods: does the bench work?
 # Nothing else should run on the machine. How each figure is taken is said in its row;
 # tests/bench/measure.rs is the stopwatch for databases and processes.
@@ -212,9 +214,118 @@ plugin() {
         row "image, compressed" "$(stat -c %s "$SANDBOX_CACHE/kube-ovn.tar" | awk '{printf "%.0f", $1 / 1000000}') MB" "< 150 MB"
 }
 
+# --- policies and Services
+
+post() { # PATH: the object on standard input
+    curl -sf -X POST -H 'Content-Type: application/json' --data-binary @- "http://127.0.0.1:$PROXY$1" >/dev/null
+}
+
+pod_of() { k -n $NS get pod "$1" -o jsonpath='{.status.podIP}'; }
+
+# netns_of MARKER: the process of the pod whose command ends so
+netns_of() { pgrep -f "sleep $1\$" | while read -r pid; do [ "$(cat "/proc/$pid/comm")" = sleep ] && echo "$pid"; done | head -n 1; }
+
+deny() { # NAME: nobody reaches the server
+    printf '{"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "metadata": {"name": "%s"}, "spec": {"podSelector": {"matchLabels": {"set": "server"}}}}' "$1"
+}
+
+enforcement() {
+    local i begun server pid at times=''
+    say "a policy $ENFORCED times: from its creation to the first connection that does not get through"
+    server=$(pod_of server-0)
+    pid=$(netns_of 1000001)
+    nsenter --net="/proc/$pid/ns/net" "$WORK/measure" flips "$server:80" 600 >"$WORK/flips" &
+    FLIPS=$!
+    until grep -q open "$WORK/flips"; do sleep 0.1; done
+    for i in $(seq 1 "$ENFORCED"); do
+        begun=$(now)
+        deny "p-$i" | post "/apis/networking.k8s.io/v1/namespaces/$NS/networkpolicies"
+        until tail -n 1 "$WORK/flips" | grep -q closed; do sleep 0.02; done
+        at=$(tail -n 1 "$WORK/flips" | cut -d' ' -f1)
+        times="$times$(awk -v a="$begun" -v b="$at" 'BEGIN {printf "%.0f", (b - a) * 1000}')
+"
+        k -n $NS delete networkpolicy "p-$i" >/dev/null
+        until tail -n 1 "$WORK/flips" | grep -q open; do sleep 0.02; done
+    done
+    kill "$FLIPS"
+    times=$(grep . <<<"$times")
+    row "NetworkPolicy: creation to enforcement, by packets ($ENFORCED times)" \
+        "p50 $(percentile 50 <<<"$times") ms, p99 $(percentile 99 <<<"$times") ms"
+}
+
+# Rows of the northbound and of the southbound database, logical flows.
+# shellcheck disable=SC2016
+rows_now() {
+    system exec deploy/ovn-central -- sh -c '
+        rows() { ovsdb-client --format=csv --no-headings dump "unix:/var/run/ovn/ovn$1_db.sock" "$2" | grep -cE "^\"?[0-9a-f]{8}-"; }
+        echo $(rows nb OVN_Northbound) $(rows sb OVN_Southbound) \
+            $(ovn-sbctl --no-leader-only --bare --columns=_uuid list Logical_Flow | grep -c .)'
+}
+
+rested() { until settled 2>/dev/null; do sleep 0.2; done; sleep 3; }
+
+# per WHAT COUNT BEFORE AFTER
+per() {
+    # shellcheck disable=SC2086
+    set -- "$1" "$2" $3 $4
+    row "$1 (of $2)" "$(awk -v n="$2" -v a="$3" -v b="$6" 'BEGIN {printf "%.1f", (b - a) / n}') NB rows, $(
+        awk -v n="$2" -v a="$4" -v b="$7" 'BEGIN {printf "%.1f", (b - a) / n}') SB rows, $(
+        awk -v n="$2" -v a="$5" -v b="$8" 'BEGIN {printf "%.1f", (b - a) / n}') logical flows"
+}
+
+rows_of_one() {
+    local before after n=50
+    rested
+    before=$(rows_now)
+    jq -n --argjson n $n '{apiVersion: "v1", kind: "List", items: [range($n) as $i | {apiVersion: "v1", kind: "Service",
+        metadata: {name: "s-\($i)"}, spec: {selector: {set: "server"}, ports: [{port: 80}]}}]}' | k -n $NS apply -f - >/dev/null
+    rested
+    after=$(rows_now)
+    per "one Service of one port and endpoint" $n "$before" "$after"
+    k -n $NS delete service --all >/dev/null
+    # The first policy brings exemptions for all.
+    deny first | k -n $NS apply -f - >/dev/null
+    rested
+    before=$(rows_now)
+    jq -n --argjson n $n '{apiVersion: "v1", kind: "List", items: [range($n) as $i | {apiVersion: "networking.k8s.io/v1", kind: "NetworkPolicy",
+        metadata: {name: "r-\($i)"}, spec: {podSelector: {matchLabels: {set: "server"}},
+        ingress: [{from: [{podSelector: {matchLabels: {set: "client"}}}], ports: [{port: 80}]}]}}]}' | k -n $NS apply -f - >/dev/null
+    rested
+    after=$(rows_now)
+    per "one NetworkPolicy of one rule and port" $n "$before" "$after"
+    k -n $NS delete networkpolicy --all >/dev/null
+}
+
+# engine FILTER: tests/pure/scale*.rs print what they measured
+engine() {
+    cargo test --locked --quiet --release --test pure -- --nocapture --test-threads=1 "$@" 2>/dev/null | sed -nE 's/^(test .*\.\.\. )?([^:]*:? ?.*[^ ]) +([0-9.]+) ms$/\2|\3/p' >"$WORK/engine"
+    while IFS='|' read -r what ms; do row "engine alone: $what" "$ms ms"; done <"$WORK/engine"
+}
+
+# shellcheck disable=SC2016
+policies() {
+    pods client 0 1 '{nodeName: $nodes[0], containers: [{name: "idle", image: "kube-ovn-sandbox/test:1", imagePullPolicy: "Never",
+        command: ["/bin/sh", "-c", "exec sleep 1000001"]}]}' | k apply -f - >/dev/null
+    pods server 0 1 '{nodeName: $nodes[1], containers: [{name: "web", image: "kube-ovn-sandbox/test:1", imagePullPolicy: "Never",
+        command: ["/bin/sh", "-c", "exec httpd -f -p 80 -h /www"]}]}' | k apply -f - >/dev/null
+    k -n $NS wait --for=condition=Ready pod -l 'set in (client, server)' --timeout=90s >/dev/null
+    k proxy --port=0 >"$WORK/proxy" &
+    KUBE_PROXY=$!
+    until grep -q 127.0.0.1 "$WORK/proxy"; do sleep 0.1; done
+    PROXY=$(sed -n 's/.*127.0.0.1:\([0-9]*\).*/\1/p' "$WORK/proxy")
+    enforcement
+    kill $KUBE_PROXY
+    rows_of_one
+    remove_pods client
+    remove_pods server
+    say "the engine alone"
+    engine scale_policies:: scale::two_thousand
+}
+
 table() {
     local model
     model=$(sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | head -n 1)
+    printf '\nLoad average %s when it began.' "$LOAD"
     printf '\n%s cores (%s), %s GB of memory, Linux %s; Kubernetes %s, userspace datapath, databases, control plane and %s nodes on this one machine.\n\n' \
         "$(nproc)" "${model:-$(uname -m)}" "$(awk '/MemTotal/ {printf "%.0f", $2 / 1048576}' /proc/meminfo)" "$(uname -r | cut -d- -f1)" \
         "$(k version -o json | jq -r .serverVersion.gitVersion)" "${#NODES[@]}"
@@ -222,11 +333,19 @@ table() {
     printf '%s\n' "${ROWS[@]}"
 }
 
+LOAD=$(cut -d' ' -f1 /proc/loadavg)
 case ${1:-} in
     '') ;;
+    --policy)
+        ENFORCED=30
+        prepare
+        policies
+        table
+        exit
+        ;;
     --large) PORTS=(2000 10000) ;;
     --quick) SINGLE=4 BURST=6 PORTS=(100) EXECS=50 ;;
-    *) sed -n '2,5s/^# *//p' "$0" >&2; exit 2 ;;
+    *) sed -n '2,7s/^# *//p' "$0" >&2; exit 2 ;;
 esac
 prepare
 plugin

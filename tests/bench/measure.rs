@@ -5,6 +5,8 @@
 //!     measure raw ADDRESS N BATCH             ports per second of plain OVSDB transactions
 //!     measure watch ADDRESS PREFIX N SECONDS  waits for N ports named PREFIX*; the time from the
 //!                                             first (or the first deletion) to the last
+//!     measure flips SERVER SECONDS            prints when connections to SERVER begin and cease to
+//!                                             get through: `SECONDS-SINCE-1970 open|closed`
 //!
 //! ADDRESS is host:port of an OVN northbound database. Prints one line of figures.
 
@@ -13,10 +15,10 @@ use std::{
     error::Error,
     fs::File,
     io::{Read, Write},
-    net::TcpStream,
+    net::{SocketAddr, TcpStream},
     os::unix::net::UnixListener,
     process::{Command, Stdio},
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
@@ -29,6 +31,9 @@ fn main() -> Result<()> {
         ["raw", address, n, batch] => raw(address, n.parse()?, batch.parse()?),
         ["watch", address, prefix, n, seconds] => {
             watch(address, prefix, n.parse()?, Duration::from_secs(seconds.parse()?))
+        }
+        ["flips", server, seconds] => {
+            flips(server.parse()?, Duration::from_secs(seconds.parse()?))
         }
         _ => Err("see the head of measure.rs".into()),
     }
@@ -263,5 +268,26 @@ fn watch(address: &str, prefix: &str, n: usize, patience: Duration) -> Result<()
     }
     let seconds = first.map_or(0.0, |at| at.elapsed().as_secs_f64());
     println!("{seconds:.3} {updates}");
+    Ok(())
+}
+
+/// A connection that is answered neither with yes nor with no for this long does not get through.
+const SILENCE: Duration = Duration::from_millis(300);
+
+/// What does not get through counts from the moment when it was sent.
+fn flips(server: SocketAddr, patience: Duration) -> Result<()> {
+    let (end, mut last) = (Instant::now() + patience, "");
+    while Instant::now() < end {
+        let sent = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs_f64();
+        let state = match TcpStream::connect_timeout(&server, SILENCE) {
+            Ok(_) => "open",
+            Err(_) => "closed",
+        };
+        if state != last {
+            println!("{sent:.4} {state}");
+            last = state;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
     Ok(())
 }
