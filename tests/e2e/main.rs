@@ -15,6 +15,7 @@
 
 mod accidents;
 mod addresses;
+mod admin_policy;
 mod adoption;
 mod allocation;
 mod audit;

@@ -3,13 +3,13 @@
 use serde_json::{Value, json};
 
 use crate::{
-    cluster::retry,
+    cluster::{retry, text},
     pods::{Pod, page_of},
     story::{Story, story},
 };
 
 impl Story {
-    fn policy(&self, name: &str, spec: Value) {
+    pub fn policy(&self, name: &str, spec: Value) {
         self.cluster
             .apply(&[json!({"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy",
             "metadata": {"name": name, "namespace": self.ns}, "spec": spec})]);
@@ -17,7 +17,7 @@ impl Story {
 
     /// Nothing comes back within 2 s; a policy is in force after a moment.
     #[track_caller]
-    fn never_fetches(&self, pod: &str, url: &str) {
+    pub fn never_fetches(&self, pod: &str, url: &str) {
         retry(20, || match self.exec(pod, &["wget", "-qO-", "-T", "2", url]) {
             Ok(page) => Err(format!("{url} still answers {page:?}")),
             Err(_) => Ok(()),
@@ -97,5 +97,87 @@ fn egress_policies_keep_pods_from_blocks() {
         s.fetches("far", &page_of(&s.ip("client")), "client");
         s.kubectl(&["delete", "networkpolicy", "blocks"]).unwrap();
         s.fetches("client", &pages[1], "far");
+    });
+}
+
+#[test]
+fn a_pod_reaches_itself_behind_its_services() {
+    story("hairpin", |s| {
+        let nodes = s.cluster.nodes();
+        s.start(&[Pod::new("server").on(&nodes[0].name), Pod::new("other").on(&nodes[1].name)]);
+        let range = s.cluster.choose("10.200.77.0/24", "fd00:10:200::/112");
+        let address = s.cluster.choose("10.200.77.10", "fd00:10:200::10");
+        let external = s.cluster.choose("192.0.2.80", "2001:db8::80");
+        s.extra("servicecidr", "e2e-hairpin");
+        s.cluster.apply(&[json!({"apiVersion": "networking.k8s.io/v1", "kind": "ServiceCIDR",
+            "metadata": {"name": "e2e-hairpin"}, "spec": {"cidrs": [range]}})]);
+        let service = |name: &str, more: Value| {
+            let mut spec = json!({"selector": {"app": "server"}, "ports": [{"port": 80}]});
+            for (field, value) in more.as_object().into_iter().flatten() {
+                spec[field] = value.clone();
+            }
+            json!({"apiVersion": "v1", "kind": "Service",
+                "metadata": {"name": name, "namespace": s.ns}, "spec": spec})
+        };
+        let near = service("near", json!({"externalIPs": [external]}));
+        retry(60, || s.try_apply(&[near.clone()]));
+        let far = service("far", json!({"clusterIP": address}));
+        retry(60, || s.try_apply(&[far.clone()]));
+        let near = s.cluster.objects(&["-n", &s.ns, "service", "near"]).remove(0);
+        let cluster_ip = text(&near["spec"]["clusterIP"]);
+        let pages = [&*cluster_ip, external, address].map(page_of);
+        for page in &pages {
+            s.fetches("other", page, "server");
+            s.fetches("server", page, "server");
+        }
+        s.policy("deny", json!({"podSelector": {"matchLabels": {"app": "server"}}}));
+        for page in &pages {
+            s.never_fetches("other", page);
+            s.fetches("server", page, "server");
+        }
+        s.step(
+            "isolated, it reaches itself behind a cluster IP, one of another range, an external",
+        );
+        // Nodes know the other range, too.
+        let set = s.cluster.choose("ovn40services", "ovn60services");
+        for node in &nodes {
+            retry(60, || {
+                let listed = s.cluster.enter(&node.name, &["ipset", "list", set])?;
+                if listed.contains(range) { Ok(()) } else { Err(listed) }
+            });
+        }
+        s.step("the range of the ServiceCIDR is in the nodes' sets");
+        s.kubectl(&["delete", "service", "far", "near"]).expect("the Services go");
+    });
+}
+
+#[test]
+fn cluster_ips_of_peers_where_the_switch_does_not_balance() {
+    story("unbalanced", |s| {
+        let nodes = s.cluster.nodes();
+        let cidr = s.cluster.by_family("10.61.0.0/24", "fd00:10:61::/112");
+        s.subnet("e2e-plain", json!({"cidrBlock": cidr, "enableLb": false}));
+        s.start(&[
+            Pod::new("client").on(&nodes[0].name).with("logical_switch", "e2e-plain"),
+            Pod::new("server").on(&nodes[1].name),
+            Pod::new("other").on(&nodes[1].name),
+        ]);
+        let pages = ["server", "other"].map(|name| {
+            s.cluster.apply(&[json!({"apiVersion": "v1", "kind": "Service",
+                "metadata": {"name": name, "namespace": s.ns},
+                "spec": {"selector": {"app": name}, "ports": [{"port": 80}]}})]);
+            let made = s.cluster.objects(&["-n", &s.ns, "service", name]).remove(0);
+            page_of(&text(&made["spec"]["clusterIP"]))
+        });
+        s.fetches("client", &pages[0], "server");
+        s.fetches("client", &pages[1], "other");
+        s.policy(
+            "to-server",
+            json!({"podSelector": {"matchLabels": {"app": "client"}}, "policyTypes": ["Egress"],
+                "egress": [{"to": [{"podSelector": {"matchLabels": {"app": "server"}}}],
+                    "ports": [{"port": 80}]}]}),
+        );
+        s.never_fetches("client", &pages[1]);
+        s.fetches("client", &pages[0], "server");
     });
 }

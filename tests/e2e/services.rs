@@ -149,9 +149,11 @@ fn removed_endpoints_are_left_at_once() {
     });
 }
 
-/// Restarts the controller with another value of `--enable-lb`.
-fn enable_lb(s: &Story, value: &str) {
-    s.cluster.set_flag("deployment/kube-ovn-controller", "--enable-lb", value);
+/// Restarts the controller with other values of flags.
+pub fn flags(s: &Story, values: &[(&str, &str)]) {
+    for (flag, value) in values {
+        s.cluster.set_flag("deployment/kube-ovn-controller", &format!("--{flag}"), value);
+    }
 }
 
 #[test]
@@ -165,8 +167,8 @@ fn load_balancers_off_and_on_again_while_pods_talk() {
         s.fetches("client", &url, "server");
         retry(20, || if rows(s).is_empty() { Err("no load balancer".to_owned()) } else { Ok(()) });
         let echoes = Echoes::start(s, "client", &s.ip("server"), 50);
-        let on_again = undo(|| enable_lb(s, "true"));
-        enable_lb(s, "false");
+        let on_again = undo(|| flags(s, &[("enable-lb", "true")]));
+        flags(s, &[("enable-lb", "false")]);
         retry(40, || match rows(s) {
             left if left.is_empty() => Ok(()),
             left => Err(format!("still there: {left}")),
@@ -179,5 +181,82 @@ fn load_balancers_off_and_on_again_while_pods_talk() {
         drop(on_again);
         retry(40, || if rows(s).is_empty() { Err("not back".to_owned()) } else { Ok(()) });
         s.fetches("client", &url, "server");
+    });
+}
+
+/// Datagrams that came to a pod, whoever listens there.
+fn datagrams(s: &Story, pod: &str) -> Result<u64, String> {
+    let count = "awk '/^Udp: [0-9]/ {n += $2 + $3} /^Udp6(InDatagrams|NoPorts)/ {n += $2} \
+        END {print n + 0}' /proc/net/snmp /proc/net/snmp6 2>/dev/null";
+    let told = s.exec(pod, &["sh", "-c", count])?;
+    told.trim().parse().map_err(|e| format!("{told:?}: {e}"))
+}
+
+#[test]
+fn udp_clients_leave_an_endpoint_that_is_removed() {
+    story("udp", |s| {
+        let nodes = s.cluster.nodes();
+        s.start(&[
+            Pod::new("client").on(&nodes[0].name),
+            Pod::new("one").on(&nodes[1].name),
+            Pod::new("two").on(&nodes[2].name),
+        ]);
+        labelled(s, &["one"], "role=log");
+        let port = json!([{"port": 514, "protocol": "UDP"}]);
+        let ips = service(s, "log", json!({"selector": {"role": "log"}, "ports": port}));
+        // One socket, so one port of the client, for as long as it runs.
+        let sends = format!(
+            "syslogd -R {}:514; (while sleep 0.2; do logger x; done) >/dev/null 2>&1 </dev/null &",
+            bracketed(&ips[0])
+        );
+        s.exec("client", &["sh", "-c", &sends]).expect("start sending");
+        let come_to = |this: &str, other: &str| {
+            retry(90, || {
+                let before = (datagrams(s, this)?, datagrams(s, other)?);
+                s.exec("client", &["sleep", "2"])?;
+                let after = (datagrams(s, this)?, datagrams(s, other)?);
+                if after.0 > before.0 && after.1 == before.1 {
+                    return Ok(());
+                }
+                Err(format!("{this}, {other}: {before:?} datagrams, then {after:?}"))
+            });
+        };
+        come_to("one", "two");
+        s.step("datagrams of one socket come to the only endpoint");
+        labelled(s, &["two"], "role=log");
+        retry(60, || match rows(s) {
+            both if both.contains(&s.ip("one")) && both.contains(&s.ip("two")) => Ok(()),
+            other => Err(other),
+        });
+        labelled(s, &["one"], "role=none");
+        come_to("two", "one");
+        s.step("it is removed but alive: the same socket's come to the other one");
+    });
+}
+
+#[test]
+fn policy_local_keeps_the_address_of_clients_outside() {
+    story("from-outside", |s| {
+        let nodes = s.cluster.nodes();
+        s.start(&[Pod::new("one").on(&nodes[0].name)]);
+        let spec = json!({"type": "NodePort", "externalTrafficPolicy": "Local",
+            "selector": {"app": "one"}, "ports": [{"port": 80}], "sessionAffinity": "ClientIP",
+            "sessionAffinityConfig": {"clientIP": {"timeoutSeconds": 60}}});
+        service(s, "near", spec);
+        let made = s.cluster.objects(&["-n", &s.ns, "service", "near"]).remove(0);
+        let port = made["spec"]["ports"][0]["nodePort"].as_u64().expect("node port");
+        let ask = |node: usize, path: &str| {
+            let url = format!("http://{}:{port}/{path}", bracketed(&nodes[node].ip));
+            s.cluster.ask_from_outside(&["wget", "-qO-", "-T", "3", &url])
+        };
+        retry(60, || ask(0, ""));
+        let seen = ask(0, "cgi-bin/me").expect("an answer");
+        let nodes_own = nodes.iter().any(|n| seen.contains(&n.ip));
+        assert!(!nodes_own, "the pod sees {seen}, a node");
+        s.step(&format!("asked at the pod's node, it sees the client: {}", seen.trim()));
+        ask(1, "").expect_err("a node without the pod must not answer");
+        s.step("asked at another node, nobody answers");
+        // What OVN does instead of a timeout is said on the Service.
+        s.wait_event("near", "SessionAffinityTimeoutIgnored", &["60"]);
     });
 }
