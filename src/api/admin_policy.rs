@@ -38,7 +38,7 @@ pub struct AdminRule {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum AdminPeers {
-    /// Of a rule that denies, when a peer of it cannot be read.
+    /// Of an egress rule that denies, when a peer of it cannot be read.
     Everyone,
     /// The rule's set: these networks, and who adds itself.
     Set(Vec<Cidr>),
@@ -81,7 +81,7 @@ impl AdminPolicy {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AdminNetworkPolicy {
-    /// 0 to 99, lower comes first.
+    /// 0 to 1000, lower comes first.
     pub priority: i64,
     pub policy: AdminPolicy,
 }
@@ -99,7 +99,7 @@ pub trait Administrative: Selecting {
     const SHORT: &'static str;
     fn policy(&self) -> &AdminPolicy;
     /// ACL priority of a rule.
-    fn acl_priority(&self, index: usize) -> i64;
+    fn acl_priority(&self, direction: Direction, index: usize) -> i64;
     /// Priority, when it has one that others may have as well.
     fn priority(&self) -> Option<i64>;
 }
@@ -112,8 +112,16 @@ impl Administrative for AdminNetworkPolicy {
         &self.policy
     }
 
-    fn acl_priority(&self, index: usize) -> i64 {
-        30_000 - 100 * self.priority - index as i64
+    /// Up to 99 the formula of upstream, which refused higher ones. Those share what is left, and
+    /// rules of the same action that follow each other share a priority: which of them a packet
+    /// meets makes no difference.
+    fn acl_priority(&self, direction: Direction, index: usize) -> i64 {
+        if self.priority < 100 {
+            return 30_000 - 100 * self.priority - index as i64;
+        }
+        let rules = self.policy.rules(direction);
+        let before = rules.get(..=index).map_or(0, changes);
+        20_000 - Self::STEPS as i64 * (self.priority - 100) - before as i64
     }
 
     fn priority(&self) -> Option<i64> {
@@ -129,13 +137,28 @@ impl Administrative for BaselineAdminNetworkPolicy {
         &self.policy
     }
 
-    fn acl_priority(&self, index: usize) -> i64 {
+    fn acl_priority(&self, _: Direction, index: usize) -> i64 {
         1_800 - index as i64
     }
 
     fn priority(&self) -> Option<i64> {
         None
     }
+}
+
+impl AdminNetworkPolicy {
+    /// ACL priorities that a policy of priority 100 to 1000 has for each direction.
+    pub const STEPS: usize = 22;
+
+    /// Groups of rules in a row that have the same action.
+    pub fn steps(&self, direction: Direction) -> usize {
+        changes(self.policy.rules(direction)) + 1
+    }
+}
+
+/// How often the action changes.
+fn changes(rules: &[AdminRule]) -> usize {
+    rules.windows(2).filter(|pair| pair[0].action != pair[1].action).count()
 }
 
 fn buckets<T: Administrative>(of: &T) -> Vec<(Index, Text)> {
@@ -179,10 +202,18 @@ impl Selecting for AdminNetworkPolicy {
     fn selections(&self) -> &[Selection] {
         &self.policy.selections
     }
+
+    fn namespace(&self) -> Option<&str> {
+        None
+    }
 }
 
 impl Selecting for BaselineAdminNetworkPolicy {
     fn selections(&self) -> &[Selection] {
         &self.policy.selections
+    }
+
+    fn namespace(&self) -> Option<&str> {
+        None
     }
 }

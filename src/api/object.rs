@@ -31,6 +31,7 @@ pub enum Kind {
     ExternalGateway,
     Service,
     EndpointSlice,
+    ServiceCidr,
     StatefulSet,
     VirtualMachine,
     VirtualMachineInstance,
@@ -56,6 +57,7 @@ impl Kind {
         Kind::ExternalGateway,
         Kind::Service,
         Kind::EndpointSlice,
+        Kind::ServiceCidr,
         Kind::StatefulSet,
         Kind::VirtualMachine,
         Kind::VirtualMachineInstance,
@@ -81,6 +83,7 @@ impl Kind {
             Kind::ExternalGateway => "ConfigMap",
             Kind::Service => "Service",
             Kind::EndpointSlice => "EndpointSlice",
+            Kind::ServiceCidr => "ServiceCIDR",
             Kind::StatefulSet => "StatefulSet",
             Kind::VirtualMachine => "VirtualMachine",
             Kind::VirtualMachineInstance => "VirtualMachineInstance",
@@ -172,12 +175,23 @@ pub enum Index {
     Presence,
     /// Facet: families (`4`, `6`) of all subnets (bucket value "").
     SubnetFamilies,
+    /// Facet: `<vpc> <subnet> <range>` of all OVN subnets (bucket value "").
+    SubnetRanges,
+    /// Facet: "", while a subnet has no load balancers (bucket value "").
+    SubnetsWithoutBalancing,
+    /// Facet: subnets in which pods of a namespace have addresses.
+    SubnetsOfNamespace,
     /// Facet: numbers that pods give to a port name, by `<protocol>/<name>` and
     /// `<namespace> <protocol>/<name>`.
     PortNumbers,
     /// By address, port and protocol, see [`front`](super::front).
     ServicesByFront,
     SlicesByService,
+    /// By namespace and the first label of the selector, see
+    /// [`service_bucket`](super::service_bucket).
+    ServicesBySelector,
+    /// Facet: ranges of all ServiceCIDRs (bucket value "").
+    ServiceRanges,
 }
 
 /// Why (part of) an object is refused: field, value and remedy go to a condition and an Event.
@@ -416,6 +430,22 @@ impl Subnet {
         all
     }
 
+    fn facet_entries(&self) -> Vec<(Index, Text, Text)> {
+        let everywhere = |index, value: String| (index, "".into(), Text::from(value));
+        let families = self.cidrs.families();
+        let mut all: Vec<_> =
+            families.map(|f| everywhere(Index::SubnetFamilies, f.digit().to_string())).collect();
+        if self.is_ovn() {
+            let range = |cidr: &Cidr| format!("{} {} {}", self.vpc, self.name, cidr.network());
+            let ranges = self.cidrs.iter().map(|(_, cidr)| range(cidr));
+            all.extend(ranges.map(|range| everywhere(Index::SubnetRanges, range)));
+            if self.enable_lb == Some(false) {
+                all.push(everywhere(Index::SubnetsWithoutBalancing, String::new()));
+            }
+        }
+        all
+    }
+
     /// Traffic is routed by OVN: no vlan, or a logical gateway on the vlan.
     pub fn is_overlay(&self) -> bool {
         self.vlan.is_none() || self.logical_gateway
@@ -638,26 +668,23 @@ object!(Vpc, Kind::Vpc, |s| s.name.clone(), {
     let bound = s.namespaces.iter().map(|n| (Index::VpcsByNamespace, n.clone()));
     bound.chain([(Index::VpcsByName, s.name.clone())]).collect()
 });
+object!(Subnet, Kind::Subnet, |s| s.name.clone(), s.index_entries(), s.facet_entries());
 object!(
-    Subnet,
-    Kind::Subnet,
+    Ip,
+    Kind::Ip,
     |s| s.name.clone(),
-    s.index_entries(),
-    s.cidrs
-        .families()
-        .map(|f| (Index::SubnetFamilies, "".into(), f.digit().to_string().into()))
-        .collect()
+    {
+        let mut buckets = vec![
+            (Index::IpsBySubnet, s.subnet.clone()),
+            (Index::IpsByPod, format!("{}/{}", s.namespace, s.pod_name).into()),
+        ];
+        if let Some(set) = s.stateful_set() {
+            buckets.push((Index::IpsByStatefulSet, format!("{}/{set}", s.namespace).into()));
+        }
+        buckets
+    },
+    vec![(Index::SubnetsOfNamespace, s.namespace.clone(), s.subnet.clone())]
 );
-object!(Ip, Kind::Ip, |s| s.name.clone(), {
-    let mut buckets = vec![
-        (Index::IpsBySubnet, s.subnet.clone()),
-        (Index::IpsByPod, format!("{}/{}", s.namespace, s.pod_name).into()),
-    ];
-    if let Some(set) = s.stateful_set() {
-        buckets.push((Index::IpsByStatefulSet, format!("{}/{set}", s.namespace).into()));
-    }
-    buckets
-});
 object!(IpPool, Kind::IpPool, |s| s.name.clone(), {
     let mut buckets = vec![(Index::PoolsBySubnet, s.subnet.clone())];
     buckets.extend(s.namespaces.iter().map(|n| (Index::PoolsByNamespace, n.clone())));

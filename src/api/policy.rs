@@ -94,6 +94,8 @@ pub enum Gives {
     Port,
     /// Its addresses, to the address set `slot/<4|6>`.
     Addresses,
+    /// The same, and the cluster IPs of its Services where those are not balanced on the switch.
+    AddressesAndServices,
     /// Its addresses, to the address set `slot/<number>/<4|6>`, if it has a port of that name.
     AddressesOf(Protocol, Text),
 }
@@ -115,6 +117,8 @@ pub struct Selection {
 /// Objects that select pods.
 pub trait Selecting: Object {
     fn selections(&self) -> &[Selection];
+    /// Where the pods are that it is about; `None` is anywhere.
+    fn namespace(&self) -> Option<&str>;
 }
 
 impl Selection {
@@ -251,7 +255,8 @@ pub enum PolicyLog {
     DropsAndAllows,
 }
 
-/// Annotation `network_policy_enforcement`.
+/// Annotation `network_policy_enforcement`, of which the manual of v1.14 says nothing: lax takes
+/// away as little of the isolation as the word can mean.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Enforcement {
     /// What no rule admits is dropped.
@@ -328,5 +333,9 @@ impl Object for NetworkPolicy {
 impl Selecting for NetworkPolicy {
     fn selections(&self) -> &[Selection] {
         &self.selections
+    }
+
+    fn namespace(&self) -> Option<&str> {
+        Some(&self.namespace)
     }
 }

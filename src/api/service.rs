@@ -3,10 +3,10 @@
 use std::net::IpAddr;
 
 use super::{
-    Index, Invalid, Kind, Object, Text,
+    Index, Invalid, Kind, Map, Object, Text,
     names::{Session, vpc_load_balancer},
 };
-use crate::net::Family;
+use crate::net::{Cidr, Family};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Protocol {
@@ -52,6 +52,8 @@ pub struct Service {
     /// externalIPs and addresses of the status.
     pub external_ips: Vec<IpAddr>,
     pub ports: Vec<ServicePort>,
+    /// Labels of its pods; empty when it has none of its own.
+    pub selector: Map,
     pub session: Session,
     /// Of `session`.
     pub session_seconds: u32,
@@ -71,6 +73,11 @@ impl Service {
     pub fn addresses(&self) -> impl Iterator<Item = IpAddr> + '_ {
         self.cluster_ips.iter().chain(&self.external_ips).copied()
     }
+}
+
+/// Value of [`Index::ServicesBySelector`]: the first label that a Service selects by.
+pub fn service_bucket(namespace: &str, key: &str, value: &str) -> String {
+    format!("{namespace} {key}={value}")
 }
 
 /// Where a client connects to: the value of [`Index::ServicesByFront`].
@@ -95,7 +102,10 @@ impl Object for Service {
 
     fn buckets(&self) -> Vec<(Index, Text)> {
         let fronts = self.addresses().flat_map(|a| self.ports.iter().map(move |p| front(a, p)));
-        fronts.map(|f| (Index::ServicesByFront, f.into())).collect()
+        let fronts = fronts.map(|f| (Index::ServicesByFront, f.into()));
+        let label = self.selector.first_key_value();
+        let label = label.map(|(key, value)| service_bucket(&self.namespace, key, value));
+        fronts.chain(label.map(|label| (Index::ServicesBySelector, label.into()))).collect()
     }
 }
 
@@ -146,6 +156,27 @@ impl Object for EndpointSlice {
 
     fn buckets(&self) -> Vec<(Index, Text)> {
         self.service.iter().map(|s| (Index::SlicesByService, s.clone())).collect()
+    }
+}
+
+/// A range of cluster IPs beside the one of `--service-cluster-ip-range`. One that is being deleted
+/// counts as long as it is there: until no Service has an address of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServiceCidr {
+    pub name: Text,
+    pub ranges: Vec<Cidr>,
+}
+
+impl Object for ServiceCidr {
+    const KIND: Kind = Kind::ServiceCidr;
+
+    fn key(&self) -> Text {
+        self.name.clone()
+    }
+
+    fn facets(&self) -> Vec<(Index, Text, Text)> {
+        let ranges = self.ranges.iter();
+        ranges.map(|range| (Index::ServiceRanges, "".into(), range.to_string().into())).collect()
     }
 }
 

@@ -23,12 +23,12 @@ use super::{
 };
 use crate::{
     api::{
-        Kind, Settings, admin_raw, crd, names,
+        Kind, Settings, crd, names,
         parse::{
             parse_admin_network_policy, parse_attachment, parse_baseline_admin_network_policy,
             parse_endpoint_slice, parse_external_gateway, parse_ip, parse_ippool, parse_namespace,
             parse_network_policy, parse_node, parse_pod, parse_security_group, parse_service,
-            parse_stateful_set, parse_subnet, parse_virtual_machine,
+            parse_service_cidr, parse_stateful_set, parse_subnet, parse_virtual_machine,
             parse_virtual_machine_instance, parse_vpc,
         },
     },
@@ -196,10 +196,7 @@ async fn lead(
     let unsupported = tell_unsupported(client.clone(), APPLET.name);
     let _unsupported = AbortOnDrop(tokio::spawn(unsupported));
     let (mut watches, updates) = Watches::new(client.clone());
-    let mut kinds = start_watches(&mut watches, settings);
-    if settings.enable_anp {
-        kinds.extend(watch_admin_policies(&mut watches, &client).await);
-    }
+    let kinds = start_watches(&mut watches, settings);
     let inputs = Inputs {
         publisher: Publisher::new(client.clone(), "kube-ovn-controller"),
         kube: client,
@@ -296,9 +293,10 @@ pub(super) fn start_watches(watches: &mut Watches, settings: &Settings) -> BTree
         ),
         parse_attachment,
     );
+    watches.foreign(&service_cidrs(), parse_service_cidr);
     watches.foreign(&machines("VirtualMachine"), parse_virtual_machine);
     watches.foreign(&machines("VirtualMachineInstance"), parse_virtual_machine_instance);
-    BTreeSet::from([
+    let mut kinds = BTreeSet::from([
         Kind::StatefulSet,
         Kind::Vpc,
         Kind::Subnet,
@@ -312,7 +310,20 @@ pub(super) fn start_watches(watches: &mut Watches, settings: &Settings) -> BTree
         Kind::ExternalGateway,
         Kind::Service,
         Kind::EndpointSlice,
-    ])
+        Kind::ServiceCidr,
+    ]);
+    if settings.enable_anp {
+        // The CRDs are the user's; without them the list is empty.
+        watches.custom(parse_admin_network_policy);
+        watches.custom(parse_baseline_admin_network_policy);
+        kinds.extend([Kind::AdminNetworkPolicy, Kind::BaselineAdminNetworkPolicy]);
+    }
+    kinds
+}
+
+/// Kubernetes has them since 1.33.
+pub(super) fn service_cidrs() -> ApiResource {
+    foreign("networking.k8s.io", "ServiceCIDR", "servicecidrs")
 }
 
 fn machines(kind: &str) -> ApiResource {
@@ -328,30 +339,6 @@ fn foreign(group: &str, kind: &str, plural: &str) -> ApiResource {
         kind: kind.to_owned(),
         plural: plural.to_owned(),
     }
-}
-
-/// The CRDs are the user's. Those that are missing now are found later; nothing waits for them.
-async fn watch_admin_policies(watches: &mut Watches, client: &Client) -> Vec<Kind> {
-    watches.custom(parse_admin_network_policy);
-    watches.custom(parse_baseline_admin_network_policy);
-    let served = loop {
-        let version = format!("{}/{}", admin_raw::GROUP, admin_raw::VERSION);
-        match client.list_api_group_resources(&version).await {
-            Ok(list) => break list.resources,
-            Err(kube::Error::Api(status)) if status.code == 404 => break Vec::new(),
-            Err(error) => {
-                tracing::warn!(%error, "cannot ask for the policy API yet");
-                tokio::time::sleep(START_RETRY).await;
-            }
-        }
-    };
-    let kinds = [Kind::AdminNetworkPolicy, Kind::BaselineAdminNetworkPolicy];
-    let (present, missing): (Vec<Kind>, Vec<Kind>) =
-        kinds.into_iter().partition(|kind| served.iter().any(|r| r.kind == kind.name()));
-    for kind in missing {
-        tracing::warn!(kind = kind.name(), "has no CRD; such policies count once it is installed");
-    }
-    present
 }
 
 /// The state of the election that this process takes part in now.

@@ -16,12 +16,13 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Applet, api_client,
+    controller::service_cidrs,
     daemon_options::{self, DaemonOptions, Task, TunnelType},
     options::{self, Environment},
     runtime,
 };
 use crate::{
-    api::{ExternalGateway, Invalid, Node, Pod, Settings, Subnet, crd, parse},
+    api::{ExternalGateway, Invalid, Node, Pod, ServiceCidr, Settings, Subnet, crd, parse},
     host::{Datapath, MirrorScope, NetworkType},
     kernel::{iptables, sysctl},
     node::{
@@ -152,6 +153,7 @@ fn watch_cluster(
     watches.core::<core::ConfigMap, ExternalGateway>(&Scope::object(config), |raw| {
         Ok(parse::parse_external_gateway(raw))
     });
+    watches.foreign::<ServiceCidr>(&service_cidrs(), parse::parse_service_cidr);
     let cluster = cluster.clone();
     tasks.spawn(async move {
         let _watches = watches;

@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     api::{
-        ExternalGateway, Kind, Map, Node, Pod, PodLife, Subnet, Text,
+        ExternalGateway, Kind, Map, Node, Pod, PodLife, ServiceCidr, Subnet, Text,
         names::{annotation, label, suffix},
     },
     host::{
@@ -141,7 +141,8 @@ impl HostLoop {
     /// Before all lists are in, absent objects mean nothing, and nothing may be removed: rules of
     /// egress gateways are for the pods of this node.
     fn is_synced(&self) -> bool {
-        const NEEDED: [Kind; 4] = [Kind::Node, Kind::Subnet, Kind::ExternalGateway, Kind::Pod];
+        const NEEDED: [Kind; 5] =
+            [Kind::Node, Kind::Subnet, Kind::ExternalGateway, Kind::Pod, Kind::ServiceCidr];
         self.cluster.read(|s| NEEDED.iter().all(|k| s.synced.contains(k)))
     }
 
@@ -281,7 +282,7 @@ impl HostLoop {
                 nics: nics(state, &config.node, &ovs.ports),
                 mirror: Some(self.mirror(&ovs)),
                 external: external(state, node, &config.external),
-                service_cidrs: config.service_cidrs.clone(),
+                service_cidrs: service_cidrs(state, &config.service_cidrs),
                 overlay_mtu: mtu.unwrap_or(1400),
                 encap,
                 encap_checksum: config.encap_checksum,
@@ -336,6 +337,13 @@ fn is_true(labels: &Map, key: &str) -> bool {
 fn other_nodes(state: &State, own: &str) -> BTreeSet<IpAddr> {
     let nodes = state.store.iter::<Node>().filter(|n| *n.name != *own);
     nodes.flat_map(|n| n.internal_ips.iter().map(|(_, ip)| *ip).collect::<Vec<_>>()).collect()
+}
+
+/// `--service-cluster-ip-range` and what ServiceCIDRs add to it.
+fn service_cidrs(state: &State, flag: &[Cidr]) -> Vec<Cidr> {
+    let mut all: BTreeSet<Cidr> = flag.iter().map(|cidr| cidr.network()).collect();
+    all.extend(state.store.iter::<ServiceCidr>().flat_map(|of| of.ranges.iter().copied()));
+    all.into_iter().collect()
 }
 
 /// The external network, on a labelled node while the ConfigMap enables it.

@@ -34,7 +34,8 @@
 //! 4. NetworkPolicy, isolated
 //! 5. BaselineAdminNetworkPolicy
 //!
-//! `pass` ends the tier, no verdict admits. `tests/system/policy_order.rs` asks OVN about every
+//! Of AdminNetworkPolicies the priorities 100 to 1000 follow under 20000, see `acl_priority`. `pass`
+//! ends the tier, no verdict admits. `tests/system/policy_order.rs` asks OVN about every
 //! two of these.
 
 use std::net::IpAddr;
@@ -61,7 +62,7 @@ pub const LOG_RATE: i64 = 20;
 
 /// Priorities in [`TIER`].
 pub mod priority {
-    /// Nodes reach their pods, pods their DNS cache, whatever policies say.
+    /// Nodes reach their pods, whatever policies say.
     pub const NODE: i64 = 3000;
     pub const POLICY_ALLOW: i64 = 2001;
     pub const POLICY_DROP: i64 = 2000;

@@ -23,6 +23,7 @@ use crate::{
 use super::{
     acl::{self, Acl, Action, Log, Stage},
     keys,
+    realm::{Realm, Realms},
 };
 
 pub fn of_admin(view: &View<'_>, key: &str) -> Output {
@@ -41,19 +42,24 @@ pub fn of_node(view: &View<'_>, name: &str) -> Output {
     if !settings.enable_anp {
         return Output::default();
     }
-    let mut facts = node_addresses::<AdminNetworkPolicy>(view, node);
-    facts.extend(node_addresses::<BaselineAdminNetworkPolicy>(view, node));
+    let realms = Realms::read(view, settings).of_policy(view, None);
+    let mut facts = node_addresses::<AdminNetworkPolicy>(view, node, &realms);
+    facts.extend(node_addresses::<BaselineAdminNetworkPolicy>(view, node, &realms));
     Output { facts, ..Output::default() }
 }
 
-fn node_addresses<T: Administrative>(view: &View<'_>, node: &Node) -> Vec<Fact> {
+fn node_addresses<T: Administrative>(view: &View<'_>, node: &Node, realms: &[Realm]) -> Vec<Fact> {
     let mut facts = Vec::new();
     for of in view.list::<T>(Index::AdminPoliciesOfNodes, "") {
         let policy = of.policy();
         for (_, slot) in policy.nodes.iter().filter(|(nodes, _)| nodes.matches(&node.labels)) {
-            facts.extend(node.internal_ips.iter().map(|(family, address)| {
-                acl::address_member(acl::set_key(T::FEATURE, &policy.name, slot, family), address)
-            }));
+            for realm in realms {
+                let slot = format!("{slot}{}", realm.suffix);
+                facts.extend(node.internal_ips.iter().map(|(family, address)| {
+                    let set = acl::set_key(T::FEATURE, &policy.name, &slot, family);
+                    acl::address_member(set, address)
+                }));
+            }
         }
     }
     facts
@@ -74,16 +80,29 @@ fn desired<T: Administrative>(view: &View<'_>, key: &str, tier: i64) -> Output {
         })
         .collect();
     let name = group_name(view, of);
-    let mut builder = Builder { view, of, tier, name, families, acls: vec![], facts: vec![] };
+    let mut output = Output { problems: problems(view, of), ..Output::default() };
     if !of.policy().log.is_empty() {
-        builder.facts.extend(acl::log_meter());
+        output.facts.extend(acl::log_meter());
     }
-    for direction in Direction::BOTH {
-        for (index, rule) in of.policy().rules(direction).iter().enumerate() {
-            builder.rule(direction, index, rule);
+    for realm in Realms::read(view, settings).of_policy(view, None) {
+        let mut builder = Builder {
+            view,
+            of,
+            tier,
+            name: name.clone() + &realm.name_suffix(),
+            suffix: realm.suffix,
+            families: families.clone(),
+            acls: vec![],
+            facts: vec![],
+        };
+        for direction in Direction::BOTH {
+            for (index, rule) in of.policy().rules(direction).iter().enumerate() {
+                builder.rule(direction, index, rule);
+            }
         }
+        output.facts.extend(builder.finish());
     }
-    Output { facts: builder.finish(), problems: problems(view, of), ..Output::default() }
+    output
 }
 
 /// What was refused, and who has the same priority: the API leaves it open which of the two
@@ -144,6 +163,8 @@ struct Builder<'v, 'a, T> {
     tier: i64,
     /// Of the port group; names of the address sets begin with it.
     name: String,
+    /// Of identities of rows, see [`realm`](super::realm).
+    suffix: String,
     families: Vec<Family>,
     acls: Vec<RowKey>,
     facts: Vec<Fact>,
@@ -152,7 +173,8 @@ struct Builder<'v, 'a, T> {
 impl<T: Administrative> Builder<'_, '_, T> {
     fn finish(mut self) -> Vec<Fact> {
         let policy = self.of.policy();
-        let key = RowKey::new(&nb::PORT_GROUP, T::FEATURE, &policy.name, &policy.group);
+        let slot = format!("{}{}", policy.group, self.suffix);
+        let key = RowKey::new(&nb::PORT_GROUP, T::FEATURE, &policy.name, &slot);
         let group = RowBuilder::new(&key)
             .set(nb::port_group::NAME, self.name)
             .map(nb::port_group::EXTERNAL_IDS, [(T::SHORT, &*policy.name)])
@@ -165,9 +187,8 @@ impl<T: Administrative> Builder<'_, '_, T> {
     fn rule(&mut self, direction: Direction, index: usize, rule: &AdminRule) {
         for family in Family::BOTH {
             let name = self.set_name(direction, index, rule, family);
-            self.set(direction, &rule.slot, family, &name);
+            let set = self.set(direction, &rule.slot, family, &name);
             if let AdminPeers::Set(networks) = &rule.peers {
-                let set = acl::set_key(T::FEATURE, &self.of.policy().name, &rule.slot, family);
                 for network in networks.iter().filter(|n| n.family() == family) {
                     self.facts.push(Fact::Member {
                         row: set.clone(),
@@ -207,7 +228,8 @@ impl<T: Administrative> Builder<'_, '_, T> {
     fn acl(&mut self, place: (Direction, usize, Family), rule: &AdminRule, what: (&str, String)) {
         let ((direction, index, family), (id, matching)) = (place, what);
         let policy = self.of.policy();
-        let id = format!("{}/acl/{index}/{}/{id}", direction.name(), family.digit());
+        let (way, digit) = (direction.name(), family.digit());
+        let id = format!("{way}/acl/{index}/{digit}/{id}{}", self.suffix);
         let log = match (policy.log.contains(&rule.action), rule.action) {
             (false, _) => Log::Off,
             (true, AdminAction::Deny) => Log::Warning,
@@ -219,7 +241,7 @@ impl<T: Administrative> Builder<'_, '_, T> {
             direction,
             stage: Stage::AfterBalancing,
             tier: self.tier,
-            priority: self.of.acl_priority(index),
+            priority: self.of.acl_priority(direction, index),
             matching,
             action: match rule.action {
                 AdminAction::Allow => Action::AllowRelated,
@@ -254,15 +276,17 @@ impl<T: Administrative> Builder<'_, '_, T> {
         format!("{}.{}.{index}.{name}IPv{}", self.name, direction.name(), family.digit())
     }
 
-    fn set(&mut self, direction: Direction, slot: &str, family: Family, name: &str) {
+    fn set(&mut self, direction: Direction, slot: &str, family: Family, name: &str) -> RowKey {
         let policy = self.of.policy();
-        let key = acl::set_key(T::FEATURE, &policy.name, slot, family);
+        let slot = format!("{slot}{}", self.suffix);
+        let key = acl::set_key(T::FEATURE, &policy.name, &slot, family);
         let owner = format!("{}/{}", policy.name, direction.name());
         let row = RowBuilder::new(&key)
             .set(nb::address_set::NAME, name)
             .map(nb::address_set::EXTERNAL_IDS, [(T::SHORT, owner)])
             .contributed(nb::address_set::ADDRESSES);
         self.facts.push(row.fact());
+        key
     }
 
     /// A name may mean another number on each pod: for each number that pods give to it, the set

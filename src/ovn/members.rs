@@ -1,13 +1,17 @@
 //! How a pod contributes to policies: see [`crate::api::policy`].
 
-use std::{collections::BTreeSet, net::IpAddr};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
 
 use crate::{
     api::{
-        Index, Ip, Map, Namespace, Pod, Settings, Subnet, Text,
+        Index, Ip, Map, Namespace, Pod, Service, Settings, Subnet, Text,
         policy::{Gives, Selecting, Selection, pod_hints},
+        service_bucket,
     },
-    net::Family,
+    net::{Cidr, Family},
     ovsdb::{
         row::{Element, Fact, RowKey},
         schema::nb,
@@ -15,11 +19,15 @@ use crate::{
     store::View,
 };
 
-use super::{acl, keys, placement};
+use super::{
+    acl, keys, placement,
+    realm::{Realm, Realms},
+};
 
 /// A pod with all that selections look at.
 pub struct Member<'a> {
     pub pod: &'a Pod,
+    settings: &'a Settings,
     namespace_labels: Option<&'a Map>,
     pub networks: Vec<(&'a Ip, &'a Subnet)>,
 }
@@ -33,17 +41,13 @@ impl<'a> Member<'a> {
             return None;
         }
         let namespace = view.get::<Namespace>(&pod.namespace);
-        Some(Member { pod, namespace_labels: namespace.map(|n| &n.labels), networks })
+        let namespace_labels = namespace.map(|n| &n.labels);
+        Some(Member { pod, settings, namespace_labels, networks })
     }
 
     /// Ports of the pod: its networks that OVN makes.
-    pub fn ports(&self) -> impl Iterator<Item = RowKey> + '_ {
-        let ours = self.networks.iter().filter(|(ip, subnet)| subnet.is_ovn() && ip.mac.is_some());
-        ours.map(|(ip, _)| keys::pod_port(&ip.name))
-    }
-
-    fn addresses(&self) -> impl Iterator<Item = (Family, &'a IpAddr)> + '_ {
-        self.networks.iter().flat_map(|(ip, _)| ip.addresses.iter())
+    pub fn ports(&self) -> impl Iterator<Item = RowKey> {
+        ports(self.networks.iter())
     }
 
     /// What the pod gives to all objects of a kind that select it. `feature` makes their rows.
@@ -52,45 +56,114 @@ impl<'a> Member<'a> {
         for hint in pod_hints(self.pod, self.namespace_labels) {
             keys.extend(view.keys::<T>(Index::Selections, &hint));
         }
+        if keys.is_empty() {
+            return Vec::new();
+        }
+        let realms = Realms::read(view, self.settings);
+        let mut by_namespace: BTreeMap<Option<&str>, Vec<Realm>> = BTreeMap::new();
         let mut all = Vec::new();
         for key in keys {
             let Some(object) = view.get::<T>(key) else { continue };
-            for selection in object.selections() {
-                if selection.matches(self.pod, self.namespace_labels) {
-                    self.give(selection, (feature, key), &mut all);
+            let namespace = object.namespace();
+            let of_policy =
+                by_namespace.entry(namespace).or_insert_with(|| realms.of_policy(view, namespace));
+            let selections = object.selections().iter();
+            for selection in selections.filter(|s| s.matches(self.pod, self.namespace_labels)) {
+                for realm in of_policy.iter() {
+                    let here = |(_, subnet): &&(&Ip, &Subnet)| realms.holds(realm, subnet);
+                    let rows = Rows {
+                        feature,
+                        key,
+                        suffix: &realm.suffix,
+                        networks: self.networks.iter().filter(here).collect(),
+                    };
+                    self.give(view, selection, &rows, &mut all);
                 }
             }
         }
         all
     }
 
-    fn give(&self, selection: &Selection, owner: (&str, &str), all: &mut Vec<Given>) {
-        let (feature, key) = owner;
+    fn give(&self, view: &View<'a>, selection: &Selection, rows: &Rows<'_>, all: &mut Vec<Given>) {
         let slot = &selection.slot;
         if selection.gives == Gives::Port {
-            let group = RowKey::new(&nb::PORT_GROUP, feature, key, slot);
-            all.extend(self.ports().map(|port| Given::Port(group.clone(), port)));
+            let ports = ports(rows.networks.iter().copied());
+            all.extend(ports.map(|port| Given::Port(rows.group(slot), port)));
             return;
         }
-        let mut add = |slot: &str| {
-            for (family, address) in self.addresses() {
-                let inside = |blocks: &Vec<_>| {
-                    blocks.iter().any(|b: &crate::net::Cidr| b.contains(*address))
-                };
-                if selection.within.as_ref().is_none_or(inside) {
-                    all.push(Given::Address(acl::set_key(feature, key, slot, family), *address));
-                }
-            }
+        let addresses = rows.networks.iter().flat_map(|(ip, _)| ip.addresses.iter());
+        let addresses: Vec<(Family, IpAddr)> = addresses
+            .filter(|(_, address)| {
+                let inside = |block: &Cidr| block.contains(**address);
+                selection.within.as_ref().is_none_or(|blocks| blocks.iter().any(inside))
+            })
+            .map(|(family, address)| (family, *address))
+            .collect();
+        let mut add = |slot: &str, addresses: &[(Family, IpAddr)]| {
+            let given = addresses.iter();
+            all.extend(given.map(|(family, ip)| Given::Address(rows.set(slot, *family), *ip)));
         };
         match &selection.gives {
             Gives::AddressesOf(protocol, name) => {
                 let ports = self.pod.ports.iter();
                 for port in ports.filter(|p| p.protocol == *protocol && p.name == *name) {
-                    add(&format!("{slot}/{}", port.number));
+                    add(&format!("{slot}/{}", port.number), &addresses);
                 }
             }
-            Gives::Addresses | Gives::Port => add(slot),
+            Gives::AddressesAndServices if !addresses.is_empty() => {
+                add(slot, &addresses);
+                add(slot, &self.cluster_ips(view));
+            }
+            Gives::Addresses | Gives::AddressesAndServices | Gives::Port => add(slot, &addresses),
         }
+    }
+
+    /// Cluster IPs behind which the pod may be. A pod on a switch without load balancers asks for
+    /// them, and its node finds the endpoint: whoever may reach an endpoint may ask. (Ports are
+    /// those of the Service then, as with upstream.) Nothing while all switches balance. A Service
+    /// without a selector is nobody's; upstream took it for everybody's.
+    fn cluster_ips(&self, view: &View<'a>) -> Vec<(Family, IpAddr)> {
+        let all_balance =
+            view.values::<Subnet>(Index::SubnetsWithoutBalancing, "").next().is_none();
+        if all_balance && self.settings.enable_lb {
+            return Vec::new();
+        }
+        let labels = &self.pod.labels;
+        let selecting = labels.iter().flat_map(|(key, value)| {
+            let bucket = service_bucket(&self.pod.namespace, key, value);
+            view.list::<Service>(Index::ServicesBySelector, &bucket)
+        });
+        let selecting =
+            selecting.filter(|s| s.selector.iter().all(|(k, v)| labels.get(k) == Some(v)));
+        let ips = selecting.flat_map(|service| service.cluster_ips.iter());
+        ips.map(|ip| (Family::of(*ip), *ip)).collect()
+    }
+}
+
+/// Ports among networks: those of OVN subnets.
+fn ports<'n, 'a: 'n>(
+    networks: impl Iterator<Item = &'n (&'a Ip, &'a Subnet)>,
+) -> impl Iterator<Item = RowKey> {
+    let ours = networks.filter(|(ip, subnet)| subnet.is_ovn() && ip.mac.is_some());
+    ours.map(|(ip, _)| keys::pod_port(&ip.name))
+}
+
+/// Rows of a policy in one realm, and the networks that a pod has there.
+struct Rows<'r> {
+    feature: &'r str,
+    key: &'r str,
+    suffix: &'r str,
+    networks: Vec<&'r (&'r Ip, &'r Subnet)>,
+}
+
+impl Rows<'_> {
+    fn group(&self, slot: &str) -> RowKey {
+        let slot = format!("{slot}{}", self.suffix);
+        RowKey::new(&nb::PORT_GROUP, self.feature, self.key, &slot)
+    }
+
+    fn set(&self, slot: &str, family: Family) -> RowKey {
+        acl::set_key(self.feature, self.key, &format!("{slot}{}", self.suffix), family)
     }
 }
 

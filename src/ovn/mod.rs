@@ -20,6 +20,7 @@ mod pod_rate;
 mod policy;
 mod policy_exemption;
 mod policy_member;
+mod realm;
 mod retained;
 mod route;
 pub mod security;

@@ -23,6 +23,7 @@ use crate::{
 use super::{
     acl::{self, Acl, Action, Log, Stage, priority},
     keys,
+    realm::Realms,
 };
 
 const FEATURE: &str = "network-policy";
@@ -40,16 +41,30 @@ pub fn desired(view: &View<'_>, key: &str) -> Output {
         .filter(|f| view.values::<Subnet>(Index::SubnetFamilies, "").any(|v| **v == *digit(*f)))
         .collect();
     let name = group_name(view, policy, key);
-    let mut builder = Builder { view, policy, key, name, families, acls: vec![], facts: vec![] };
-    for direction in Direction::BOTH {
-        if let Some(rules) = policy.rules(direction) {
-            builder.isolate(direction);
-            for (index, rule) in rules.iter().enumerate() {
-                builder.rule(direction, index, rule);
+    let realms = Realms::read(view, settings);
+    let mut output = Output { problems: problems(policy, key), ..Output::default() };
+    for realm in realms.of_policy(view, Some(&policy.namespace)) {
+        let mut builder = Builder {
+            view,
+            policy,
+            key,
+            name: name.clone() + &realm.name_suffix(),
+            suffix: realm.suffix,
+            families: families.clone(),
+            acls: vec![],
+            facts: vec![],
+        };
+        for direction in Direction::BOTH {
+            if let Some(rules) = policy.rules(direction) {
+                builder.isolate(direction);
+                for (index, rule) in rules.iter().enumerate() {
+                    builder.rule(direction, index, rule);
+                }
             }
         }
+        output.facts.extend(builder.finish());
     }
-    Output { facts: builder.finish(), problems: problems(policy, key), ..Output::default() }
+    output
 }
 
 fn problems(policy: &NetworkPolicy, key: &str) -> Vec<Problem> {
@@ -94,6 +109,8 @@ struct Builder<'v, 'a> {
     key: &'v str,
     /// Of the port group; names of the address sets begin with it.
     name: String,
+    /// Of identities of rows, see [`realm`](super::realm).
+    suffix: String,
     families: Vec<Family>,
     acls: Vec<RowKey>,
     facts: Vec<Fact>,
@@ -101,7 +118,8 @@ struct Builder<'v, 'a> {
 
 impl Builder<'_, '_> {
     fn finish(mut self) -> Vec<Fact> {
-        let key = RowKey::new(&nb::PORT_GROUP, FEATURE, self.key, &self.policy.group);
+        let slot = format!("{}{}", self.policy.group, self.suffix);
+        let key = RowKey::new(&nb::PORT_GROUP, FEATURE, self.key, &slot);
         let owner = format!("{}/{}", self.policy.namespace, named(&self.policy.name));
         let group = RowBuilder::new(&key)
             .set(nb::port_group::NAME, self.name)
@@ -120,7 +138,7 @@ impl Builder<'_, '_> {
             (_, PolicyLog::DropsAndAllows) => Log::Info,
             _ => Log::Off,
         };
-        let id = format!("{}/acl/{id}", direction.name());
+        let id = format!("{}/acl/{id}{}", direction.name(), self.suffix);
         let acl = Acl {
             key: RowKey::new(&nb::ACL, FEATURE, self.key, &id),
             parent: self.name.clone(),
@@ -212,7 +230,8 @@ impl Builder<'_, '_> {
     }
 
     fn set(&mut self, direction: Direction, slot: &str, family: Family, name: &str) -> RowKey {
-        let key = acl::set_key(FEATURE, self.key, slot, family);
+        let slot = format!("{slot}{}", self.suffix);
+        let key = acl::set_key(FEATURE, self.key, &slot, family);
         let owner =
             format!("{}/{}/{}", self.policy.namespace, named(&self.policy.name), direction.name());
         let row = RowBuilder::new(&key)

@@ -3,12 +3,21 @@
 //! upstream let them pass as long as any NetworkPolicy existed anywhere, and the pods of a group
 //! stopped being ready when the last one was deleted.
 //!
+//! The node's DNS cache (`--node-local-dns-ip`) is no exemption: the manual (7.23.3) asks for rules
+//! that admit it, and what an isolated pod may ask is for its policies to say. Requests are tracked
+//! here, so that the rule about egress is enough; upstream did not track them, and answers needed a
+//! rule of their own.
+//!
 //! Upstream wrote the exemption of the gateway without naming ports, so that it admitted traffic
 //! of every port of the switch; here it concerns the pods that policies select.
 
+use std::collections::BTreeSet;
+
 use crate::{
-    api::{Index, Ip, NetworkPolicy, Node, SecurityGroup, Settings, policy::Direction},
-    net::{Family, address_set_name, field},
+    api::{
+        Index, Ip, NetworkPolicy, Node, SecurityGroup, ServiceCidr, Settings, policy::Direction,
+    },
+    net::{Cidr, Family, address_set_name, field},
     ovsdb::{
         row::{Element, Fact, RowBuilder, RowKey},
         schema::nb,
@@ -67,21 +76,12 @@ pub fn of_all(view: &View<'_>, key: &str) -> Output {
         return Output::default();
     };
     let mut all = vec![dhcp(Family::V4), dhcp(Family::V6)];
-    for dns in &settings.node_local_dns {
-        // Not tracked in either direction: the node answers whom it knows nothing about.
-        all.extend(Direction::BOTH.map(|direction| Exemption {
-            direction,
-            priority: priority::NODE,
-            action: Action::AllowStateless,
-            matching: format!(
-                "{} && {} == {dns}",
-                acl::of_group(direction, GROUP),
-                acl::peer_field(direction, Family::of(*dns))
-            ),
-        }));
-    }
     if settings.enable_lb {
-        all.extend(settings.service_cidrs.iter().map(|(family, cidr)| own_service(family, cidr)));
+        let mut ranges: BTreeSet<Cidr> =
+            settings.service_cidrs.iter().map(|(_, range)| range.network()).collect();
+        let others = view.values::<ServiceCidr>(Index::ServiceRanges, "");
+        ranges.extend(others.filter_map(|range| range.parse::<Cidr>().ok()));
+        all.extend(ranges.into_iter().map(own_service));
     }
     let acls: Vec<Acl> = all.into_iter().map(|e| e.acl(("policy-exemption", ""), GROUP)).collect();
     let mut facts: Vec<Fact> = acls.iter().map(Acl::row).collect();
@@ -111,7 +111,8 @@ fn dhcp(family: Family) -> Exemption {
 
 /// A pod that reaches itself through its Service comes back with the address of the Service as
 /// source. No policy may keep a pod from itself.
-fn own_service(family: Family, services: &crate::net::Cidr) -> Exemption {
+/// That of an external address is a cluster IP, too, see `service`.
+fn own_service(services: Cidr) -> Exemption {
     Exemption {
         direction: Direction::Ingress,
         priority: priority::POLICY_ALLOW,
@@ -119,7 +120,7 @@ fn own_service(family: Family, services: &crate::net::Cidr) -> Exemption {
         matching: format!(
             "{} && {} == {services}",
             acl::of_group(Direction::Ingress, GROUP),
-            field(family, "src")
+            field(services.family(), "src")
         ),
     }
 }

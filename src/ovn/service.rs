@@ -239,6 +239,16 @@ impl<'s> Plan<'_, 's> {
         format!("lb_{:016x}", keys::hash(&id))
     }
 
+    /// As whom a pod meets itself behind the Service; OVN's default is the address that it asked.
+    /// Policies let a pod pass as any cluster IP (`policy_exemption`). External addresses may be
+    /// those of others, who are not admitted for having been written into a Service.
+    fn hairpin(&self) -> String {
+        let Service { cluster_ips, external_ips, .. } = self.service;
+        let of = |family| cluster_ips.iter().find(|ip| Family::of(**ip) == family);
+        let ips = Family::BOTH.into_iter().filter_map(of).map(IpAddr::to_string);
+        if external_ips.is_empty() { String::new() } else { ips.collect::<Vec<_>>().join(" ") }
+    }
+
     fn facts(self, vpc: &str) -> Vec<Fact> {
         let mut facts = Vec::new();
         for (place, vips) in &self.rows {
@@ -292,6 +302,10 @@ impl<'s> Plan<'_, 's> {
         let mut options = BTreeMap::from([("reject", "true")]);
         if protocol == Protocol::Udp {
             options.insert("ct_flush", "true");
+        }
+        let hairpin = self.hairpin();
+        if !hairpin.is_empty() {
+            options.insert("hairpin_snat_ip", &hairpin);
         }
         let mut hashed = BTreeSet::new();
         if let Some(family) = family {

@@ -172,6 +172,7 @@ pub fn service(namespace: &str, name: &str, address: &str) -> Service {
         cluster_ips: vec![address.parse().unwrap()],
         external_ips: vec![],
         ports: vec![ServicePort { name: "".into(), protocol: Protocol::Tcp, port: 80 }],
+        selector: Map::new(),
         session: names::Session::None,
         session_seconds: 10800,
         internal_traffic: TrafficPolicy::Cluster,

@@ -117,6 +117,7 @@ pub fn read(document: &Value, settings: &Settings) -> Event {
         Kind::ExternalGateway => present(parse::parse_external_gateway(&typed(document))),
         Kind::Service => present(parse::parse_service(&typed(document))),
         Kind::EndpointSlice => present(parse::parse_endpoint_slice(&typed(document))),
+        Kind::ServiceCidr => present(parse::parse_service_cidr(&typed(document))),
         Kind::StatefulSet => present(parse::parse_stateful_set(&typed(document))),
         Kind::VirtualMachine => present(parse::parse_virtual_machine(&typed(document))),
         Kind::VirtualMachineInstance => {

@@ -32,13 +32,26 @@ pub fn parse_admin_network_policy(
 ) -> Result<AdminNetworkPolicy, Vec<Invalid>> {
     let mut found = Findings::new(reason::ADMIN_POLICY);
     let spec = &object.spec;
-    if !(0..=99).contains(&spec.priority) {
-        found.refuse("spec.priority", spec.priority, "0 to 99 can be enforced; choose one of them");
+    if !(0..=1000).contains(&spec.priority) {
+        found.refuse("spec.priority", spec.priority, "write 0 to 1000, 0 comes first");
     }
     let rules = (&spec.ingress[..], &spec.egress[..]);
     let actions = [AdminAction::Allow, AdminAction::Deny, AdminAction::Pass];
     let policy = policy(object, &spec.subject, rules, &actions, found)?;
-    Ok(AdminNetworkPolicy { priority: spec.priority, policy })
+    let policy = AdminNetworkPolicy { priority: spec.priority, policy };
+    let mut found = Findings::new(reason::ADMIN_POLICY);
+    for direction in Direction::BOTH {
+        if policy.steps(direction) > AdminNetworkPolicy::STEPS && spec.priority >= 100 {
+            let remedy = format!(
+                "actions of its {} rules change more than {} times, which only priorities under \
+                 100 have room for; choose one, or put rules of the same action together",
+                direction.name(),
+                AdminNetworkPolicy::STEPS - 1
+            );
+            found.refuse("spec.priority", spec.priority, remedy);
+        }
+    }
+    found.or(policy)
 }
 
 /// A BaselineAdminNetworkPolicy, or why it cannot be enforced at all.
@@ -221,7 +234,13 @@ impl Reader<'_> {
             let widened = action == AdminAction::Deny && read.iter().any(Option::is_none);
             (!widened).then(|| read.into_iter().flatten().flatten().collect())
         });
-        let everyone = action == AdminAction::Deny && !readable;
+        // A Deny whose peers cannot be read means all that they could be: to the subject any pod,
+        // never the node that probes it, for only pods are peers there; from it anybody.
+        let widened = action == AdminAction::Deny && !readable;
+        let everyone = widened && self.direction == Direction::Egress;
+        if widened && !everyone {
+            listed.pods = vec![Who::default()];
+        }
         let slot = format!("{}/{index}/{}", self.direction.name(), fingerprint_of(&listed));
         let rule = AdminRule {
             slot: slot.into(),

@@ -38,7 +38,7 @@ pub use networks::{NetworkRequest, PodNetworks, parse_pod_networks};
 pub use node::parse_node;
 pub use pod::parse_pod;
 pub use security_group::parse_security_group;
-pub use service::{SESSION_SECONDS, parse_endpoint_slice, parse_service};
+pub use service::{SESSION_SECONDS, parse_endpoint_slice, parse_service, parse_service_cidr};
 pub use subnet::parse_subnet;
 pub use subnet_default::{defaulted_subnet_spec, subnet_defaults};
 pub use vpc::parse_vpc;

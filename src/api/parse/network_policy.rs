@@ -200,8 +200,12 @@ impl Reader<'_> {
             Selection { scope, pods, within: within.map(<[_]>::to_vec), slot: slot.into(), gives }
         };
         if rule.uses_peers(self.direction) {
+            let peers = match self.direction {
+                Direction::Ingress => Gives::Addresses,
+                Direction::Egress => Gives::AddressesAndServices,
+            };
             let all = listed.pods.iter().cloned();
-            self.selections.extend(all.map(|who| gives(Gives::Addresses, &rule.slot, None, who)));
+            self.selections.extend(all.map(|who| gives(peers.clone(), &rule.slot, None, who)));
         }
         for port in rule.ports.iter().flatten() {
             let PortMatch::Named(protocol, name) = port else { continue };

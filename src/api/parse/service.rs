@@ -1,21 +1,21 @@
 use std::net::IpAddr;
 
 use k8s_openapi::api::{core::v1 as core, discovery::v1 as discovery};
-use kube::ResourceExt;
+use kube::{ResourceExt, api::DynamicObject};
 
 use crate::{
     api::{
-        Endpoint, EndpointPort, EndpointSlice, EndpointState, Protocol, Service, ServicePort, Text,
-        TrafficPolicy,
+        Endpoint, EndpointPort, EndpointSlice, EndpointState, Protocol, Service, ServiceCidr,
+        ServicePort, Text, TrafficPolicy,
         names::{Session, annotation, label},
     },
-    net::{Family, parse_ip},
+    net::{Cidr, Family, parse_ip},
 };
 
 use super::{
     filled,
     findings::{Findings, reason},
-    items, text,
+    items, map, text,
 };
 
 /// Default of `sessionAffinityConfig.clientIP.timeoutSeconds`.
@@ -44,6 +44,7 @@ pub fn parse_service(raw: &core::Service) -> Service {
         cluster_ips,
         external_ips,
         ports: spec.ports.iter().flatten().filter_map(port).collect(),
+        selector: map(spec.selector.as_ref()),
         session,
         session_seconds: seconds.unwrap_or(SESSION_SECONDS),
         internal_traffic: local(spec.internal_traffic_policy.as_ref()),
@@ -89,6 +90,13 @@ fn addresses(
     let families: Vec<Family> = cluster_ips.iter().map(|ip| Family::of(*ip)).collect();
     external.retain(|ip| families.contains(&Family::of(*ip)) && !cluster_ips.contains(ip));
     (cluster_ips, distinct(external))
+}
+
+/// A ServiceCIDR. The API server has validated it; what cannot be read is no range.
+pub fn parse_service_cidr(raw: &DynamicObject) -> ServiceCidr {
+    let ranges = raw.data["spec"]["cidrs"].as_array().into_iter().flatten();
+    let ranges = ranges.filter_map(|range| range.as_str()?.parse::<Cidr>().ok());
+    ServiceCidr { name: raw.name_any().into(), ranges: ranges.map(Cidr::network).collect() }
 }
 
 /// In the order given.
