@@ -120,9 +120,9 @@ fn a_pod_reaches_itself_behind_its_services() {
                 "metadata": {"name": name, "namespace": s.ns}, "spec": spec})
         };
         let near = service("near", json!({"externalIPs": [external]}));
-        retry(60, || s.try_apply(&[near.clone()]));
+        retry(60, || s.try_apply(std::slice::from_ref(&near)));
         let far = service("far", json!({"clusterIP": address}));
-        retry(60, || s.try_apply(&[far.clone()]));
+        retry(60, || s.try_apply(std::slice::from_ref(&far)));
         let near = s.cluster.objects(&["-n", &s.ns, "service", "near"]).remove(0);
         let cluster_ip = text(&near["spec"]["clusterIP"]);
         let pages = [&*cluster_ip, external, address].map(page_of);
