@@ -87,6 +87,9 @@ ENABLE_TPROXY|bool|false|
 ENABLE_OVN_IPSEC|bool|false|
 ENABLE_IC|bool|false|
 HYBRID_DPDK|bool|false|
+DPDK_TAG|text||
+DPDK_CPU|text||
+DPDK_MEMORY|text||
 '
 
 # NAME | the only value so far | feature
@@ -105,9 +108,12 @@ ENABLE_TPROXY|false|probes by TProxy
 ENABLE_OVN_IPSEC|false|IPsec
 ENABLE_IC|false|cluster interconnection
 HYBRID_DPDK|false|DPDK
+DPDK_TAG||DPDK
+DPDK_CPU||DPDK
+DPDK_MEMORY||DPDK
 '
 
-later() { die "$1=$2: $3 is not supported by this version; leave it out or set it to $4"; }
+later() { die "$1=$2: $3 is not supported by this version; leave it out${4:+ or set it to $4}"; }
 
 # Settings that were given at an earlier installation stay unless they are given anew. Upstream's
 # script falls back to its defaults: an upgrade that forgets one changes the network. The image is

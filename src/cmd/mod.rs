@@ -177,11 +177,17 @@ fn find(name: &str) -> Option<usize> {
 
 /// The clap command of an applet with everything that all have in common.
 pub fn command(applet: &Applet) -> clap::Command {
-    (applet.command)()
+    let command = (applet.command)();
+    let example = format!("Example:\n  {}", applet.example);
+    // What a program adds to `--help` itself must not hide the example.
+    let more = command.get_after_long_help();
+    let long = more.map_or(example.clone(), |more| format!("{example}\n\n{more}"));
+    command
         .name(applet.name)
         .version(VERSION)
         .about(applet.about)
-        .after_help(format!("Example:\n  {}", applet.example))
+        .after_help(example)
+        .after_long_help(long)
         // The last of a repeated flag wins, as in Go's flag packages.
         .args_override_self(true)
 }

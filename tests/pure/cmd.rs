@@ -4,9 +4,9 @@ use std::{collections::BTreeSet, ffi::OsString};
 
 use kube_ovn::cmd::{
     self, APPLETS, Call, Caller,
-    controller_options::ControllerOptions,
-    daemon_options::{DaemonOptions, Task},
-    flags,
+    controller_options::{self, ControllerOptions},
+    daemon_options::{self, DaemonOptions, Task},
+    flags::{self, Flag, Support, Value},
     options::Environment,
 };
 
@@ -252,5 +252,96 @@ fn refused_daemon_flags() {
     ] {
         let error = daemon(line, central()).expect_err(line);
         assert!(parts.iter().all(|part| error.contains(part)), "{line}: {error}");
+    }
+}
+
+/// The flags of upstream's programs, as the sheets list them.
+const CONTROLLER_FLAGS: &str = "\
+    bfd-min-rx bfd-min-tx cluster-router cluster-sctp-loadbalancer \
+    cluster-sctp-session-loadbalancer cluster-tcp-loadbalancer \
+    cluster-tcp-session-loadbalancer cluster-udp-loadbalancer \
+    cluster-udp-session-loadbalancer cust-crd-retry-max-delay cust-crd-retry-min-delay \
+    default-cidr default-exchange-link-name default-exclude-ips default-gateway \
+    default-gateway-check default-interface-name default-logical-gateway default-ls \
+    default-provider-name default-u2o-interconnection default-vlan-id default-vlan-name \
+    detect-mult enable-anp enable-ecmp enable-eip-snat enable-external-vpc enable-lb \
+    enable-lb-svc enable-live-migration-optimize enable-metrics enable-np enable-ovn-ipsec \
+    enable-ovn-lb-prefer-local enable-pprof external-gateway-config-ns external-gateway-net \
+    external-gateway-switch external-gateway-vlanid gc-interval image inspect-interval \
+    keep-vm-ip kubeconfig log-perm ls-ct-skip-dst-lport-ips ls-dnat-mod-dl-dst network-type \
+    node-local-dns-ip node-switch node-switch-cidr node-switch-gateway nodepg-probe-time \
+    ovn-nb-addr ovn-sb-addr ovn-timeout ovsdb-con-maxretry ovsdb-con-timeout \
+    ovsdb-inactivity-timeout pod-nic-type pprof-port secure-serving \
+    service-cluster-ip-range tls-cipher-suites tls-max-version tls-min-version worker-num";
+const DAEMON_FLAGS: &str = "\
+    bind-socket cluster-router cni-conf-dir cni-conf-file cni-conf-name \
+    default-interface-name default-provider-name dpdk-tunnel-iface \
+    enable-arp-detect-ip-conflict enable-metrics enable-mirror enable-ovn-ipsec \
+    enable-pprof enable-tproxy enable-verbose-conn-check encap-checksum \
+    external-gateway-config-ns external-gateway-switch host-tunnel-src iface \
+    install-cni-config kubeconfig kubelet-dir log-perm mac-learning-fallback mirror-iface \
+    mtu network-type node-name node-switch ovs-socket ovs-vsctl-concurrency pprof-port \
+    secure-serving service-cluster-ip-range set-vxlan-tx-off tcp-conn-check-port \
+    tls-cipher-suites tls-max-version tls-min-version udp-conn-check-port";
+const KLOG_FLAGS: &str = "\
+    add_dir_header alsologtostderr log_backtrace_at log_dir log_file log_file_max_size \
+    logtostderr one_output skip_headers skip_log_headers stderrthreshold v vmodule";
+
+/// Each is taken at its default, written out as charts do.
+#[test]
+fn every_flag_of_upstream_is_accepted() {
+    let default = |program: &str, flag: &str| {
+        let command = cmd::command(&APPLETS[applet(program)]);
+        let arg = command.get_arguments().find(|arg| arg.get_id() == flag);
+        let arg = arg.unwrap_or_else(|| panic!("{program} has no flag --{flag}"));
+        arg.get_default_values().first().map(|v| v.to_string_lossy().into_owned())
+    };
+    for flag in [CONTROLLER_FLAGS, KLOG_FLAGS].iter().flat_map(|all| all.split_whitespace()) {
+        let value = default("kube-ovn-controller", flag).unwrap_or_default();
+        let parsed = controller(&format!("--{flag}={value}"), central());
+        assert!(parsed.is_ok(), "--{flag}={value}: {:?}", parsed.err());
+    }
+    for flag in [DAEMON_FLAGS, KLOG_FLAGS].iter().flat_map(|all| all.split_whitespace()) {
+        let value = default("kube-ovn-daemon", flag).unwrap_or_default();
+        // One of them is asked for by being there.
+        let parsed = daemon(&format!("--{flag}={value}"), central());
+        assert!(parsed.is_ok(), "--{flag}={value}: {:?}", parsed.err());
+    }
+}
+
+/// A flag whose feature does not exist is refused when it is set to anything else.
+#[test]
+fn flags_of_missing_features_are_refused_by_one_line() {
+    let other = |flag: &Flag| match flag.value {
+        Value::Switch => (flag.default != "true").to_string(),
+        Value::Text => "x".to_owned(),
+        Value::Integer(..) => "7".to_owned(),
+    };
+    let later = |flags: &'static [Flag]| {
+        flags.iter().filter(|flag| matches!(flag.support, Support::Later(_)))
+    };
+    let mut refused = 0;
+    for flag in later(controller_options::FLAGS) {
+        let given = format!("--{}={}", flag.name, other(flag));
+        let error = controller(&given, central()).map(|_| ()).expect_err(&given);
+        assert!(error.contains(flag.name) && error.lines().count() == 1, "{error}");
+        refused += 1;
+    }
+    for flag in later(daemon_options::FLAGS) {
+        let given = format!("--{}={}", flag.name, other(flag));
+        let error = daemon(&given, central()).map(|_| ()).expect_err(&given);
+        assert!(error.contains(flag.name) && error.lines().count() == 1, "{error}");
+        refused += 1;
+    }
+    assert!(refused > 0);
+}
+
+#[test]
+fn help_of_every_applet_shows_an_example() {
+    for applet in APPLETS {
+        let help = cmd::command(applet).render_long_help().to_string();
+        let flat = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
+        let example = format!("Example: {}", flat(applet.example));
+        assert!(flat(&help).contains(&example), "{}: {help}", applet.name);
     }
 }

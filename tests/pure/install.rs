@@ -182,11 +182,39 @@ fn features_that_do_not_exist_are_refused_by_one_line() {
         ("ENABLE_OVN_IPSEC", "true"),
         ("ENABLE_IC", "true"),
         ("HYBRID_DPDK", "true"),
+        ("DPDK_TAG", "v1.14.0-dpdk"),
+        ("DPDK_CPU", "1000m"),
+        ("DPDK_MEMORY", "2Gi"),
     ] {
         let error = refused(&["--dry-run"], &[(name, value)]);
         assert!(error.contains(&format!("{name}={value}")), "{error}");
         assert!(error.contains("not supported by this version"), "{error}");
     }
+}
+
+/// What upstream's installer takes from the environment or has at its beginning to be edited.
+const UPSTREAM: &str = "\
+    CHECK_GATEWAY CNI_BIN_DIR CNI_CONFIG_PRIORITY CNI_CONF_DIR DEBUG_WRAPPER \
+    DEL_NON_HOST_NET_POD DEPRECATED_LABEL DPDK_CPU DPDK_MEMORY DPDK_TAG DPDK_TUNNEL_IFACE \
+    DUAL_STACK ENABLE_ANP ENABLE_ARP_DETECT_IP_CONFLICT ENABLE_BIND_LOCAL_IP ENABLE_COMPACT \
+    ENABLE_EIP_SNAT ENABLE_EXTERNAL_VPC ENABLE_IC ENABLE_KEEP_VM_IP ENABLE_LB ENABLE_LB_SVC \
+    ENABLE_LIVE_MIGRATION_OPTIMIZE ENABLE_METRICS ENABLE_MIRROR ENABLE_NAT_GW ENABLE_NP \
+    ENABLE_OVN_IPSEC ENABLE_OVN_LB_PREFER_LOCAL ENABLE_SSL ENABLE_TPROXY ENABLE_VLAN \
+    EXCHANGE_LINK_NAME EXCLUDE_IPS GC_INTERVAL HW_OFFLOAD HYBRID_DPDK IFACE \
+    IMAGE_PULL_POLICY INSPECT_INTERVAL IPV6 JOIN_CIDR KUBELET_DIR LABEL LOGICAL_GATEWAY \
+    LOG_DIR LS_CT_SKIP_DST_LPORT_IPS LS_DNAT_MOD_DL_DST NETWORK_TYPE NODE_LOCAL_DNS_IP \
+    OVSDB_CON_TIMEOUT OVSDB_INACTIVITY_TIMEOUT OVS_VSCTL_CONCURRENCY \
+    PINGER_EXTERNAL_ADDRESS PINGER_EXTERNAL_DOMAIN POD_CIDR POD_GATEWAY POD_NIC_TYPE \
+    REGISTRY SECURE_SERVING SET_VXLAN_TX_OFF SVC_CIDR TUNNEL_TYPE U2O_INTERCONNECTION \
+    VERSION VLAN_ID VLAN_INTERFACE_NAME VLAN_NIC VPC_NAT_IMAGE";
+
+#[test]
+fn every_variable_of_upstream_is_known() {
+    let help = String::from_utf8(install(&["--help"], &[]).stdout).unwrap();
+    let known: Vec<&str> = help.split_whitespace().collect();
+    let missing: Vec<&str> =
+        UPSTREAM.split_whitespace().filter(|name| !known.contains(name)).collect();
+    assert!(missing.is_empty(), "{missing:?}");
 }
 
 /// Upstream's option pattern matches only the bare word, so that its documented form

@@ -46,6 +46,7 @@ mod security;
 mod subtract;
 mod takeover;
 mod translate;
+mod traps;
 
 mod architecture;
 mod publish;
