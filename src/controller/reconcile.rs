@@ -310,6 +310,7 @@ impl Reconciler {
 
     fn apply(&mut self, steps: Vec<Step>) {
         let mut reads: Vec<(Read, Cause)> = Vec::new();
+        let mut subnets: BTreeSet<Text> = BTreeSet::new();
         for step in steps {
             match step {
                 Step::Upsert(object) => {
@@ -325,6 +326,7 @@ impl Reconciler {
                     self.note_ledger_problem(kind, &key, problem);
                     reads.extend(self.choose_gateways(kind, &key));
                     self.tell_gateway_change(old.as_deref(), &key);
+                    subnets.extend((kind == Kind::Subnet).then_some(key));
                 }
                 Step::Remove(kind, key, cause) => {
                     let changed = self.store.remove(kind, &key);
@@ -338,6 +340,8 @@ impl Reconciler {
             }
         }
         self.refresh(reads);
+        // Of several that came at once the first did not know the others.
+        subnets.iter().for_each(|name| self.publish_ledger(Kind::Subnet, name));
     }
 
     fn refresh(&mut self, reads: Vec<(Read, Cause)>) {
@@ -650,6 +654,10 @@ impl Reconciler {
     /// Hands over what owners want as soon as their facts are in the database.
     fn publish_committed(&mut self) {
         if std::mem::take(&mut self.silent_start) {
+            // Looked at when half of the others were not known yet.
+            for subnet in self.store.keys(Kind::Subnet).cloned().collect::<Vec<_>>() {
+                self.publish_ledger(Kind::Subnet, &subnet);
+            }
             let (ready, waiting) = std::mem::take(&mut self.to_publish)
                 .into_iter()
                 .partition::<BTreeSet<Owner>, _>(|owner| self.commit.is_committed(owner));

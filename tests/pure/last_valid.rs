@@ -6,7 +6,7 @@ use kube_ovn::{
         Kind, Subnet,
         parse::{parse_accepted_subnet, parse_subnet},
     },
-    controller::reconcile::usage::is_accepted,
+    controller::reconcile::usage::obstacle,
     node::{feed, state::Change as NodeChange},
     store::{
         Wanted, last_valid,
@@ -115,7 +115,7 @@ fn a_refused_subnet_is_not_recorded_and_no_node_acts_on_it() {
         shared(Subnet { created: 5, ..subnet("late", "10.16.8.0/24") }),
         shared(Subnet { vpc: "absent".into(), ..subnet("lost", "10.30.0.0/24") }),
     ]);
-    let accepted = |cluster: &Cluster, name| is_accepted(&cluster.store, Kind::Subnet, name);
+    let accepted = |cluster: &Cluster, name| obstacle(&cluster.store, Kind::Subnet, name).is_none();
     assert!(accepted(&cluster, "ovn-default"));
     assert!(!accepted(&cluster, "late") && !accepted(&cluster, "lost"));
     let unrecorded = raw(json!({"cidrBlock": GOOD, "natOutgoing": true}), json!({}));

@@ -159,6 +159,7 @@ impl Publisher {
                 .extend(problems.filter(|p| (p.kind, &p.key) == (target.0, &target.1)).cloned());
         }
         wish.problems.sort();
+        wish.problems.dedup();
         let decision = decide(target.0, &wish, seen, Timestamp::now());
         let sent = self.sent.entry(target.clone()).or_default();
         sent.retain(|reason, _| decision.standing.contains(reason));

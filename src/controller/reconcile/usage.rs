@@ -36,7 +36,11 @@ impl Reconciler {
         let mut problems: Vec<Problem> =
             self.ledger_problems.get(&(kind, key.clone())).cloned().into_iter().collect();
         let accepted = self.accepted.get(kind, key).and_then(|seen| seen.spec.as_ref());
-        let accepted = accepted.filter(|_| is_accepted(&self.store, kind, key));
+        // Its own feature says the same, but only when what it wanted before is committed: until
+        // then the subnet would be Ready, and nodes would act on it.
+        let obstacle = obstacle(&self.store, kind, key);
+        let accepted = accepted.filter(|_| obstacle.is_none());
+        problems.extend(obstacle);
         let record = accepted.and_then(|s| last_valid::desired_record(kind, key, s.text()));
         let mut wanted: Vec<Wanted> = record.into_iter().collect();
         match kind {
@@ -139,11 +143,11 @@ impl Reconciler {
     }
 }
 
-/// Whether nothing stands against the object as it is: what another one is in the way of is not in
-/// force, and nodes, which go by the record, must not act on it.
-pub fn is_accepted(store: &Store, kind: Kind, key: &str) -> bool {
-    let subnet = store.get::<Subnet>(key).filter(|_| kind == Kind::Subnet);
-    subnet.is_none_or(|subnet| validity::conflict(&View::new(store), subnet).is_none())
+/// What stands against the object as it is: what another one is in the way of is not in force, and
+/// nodes, which go by the record, must not act on it.
+pub fn obstacle(store: &Store, kind: Kind, key: &str) -> Option<Problem> {
+    let subnet = store.get::<Subnet>(key).filter(|_| kind == Kind::Subnet)?;
+    validity::conflict(&View::new(store), subnet)
 }
 
 /// `v4availableIPs`, `v4usingIPrange` ... of both families; zero and empty for one that is missing.
