@@ -3,7 +3,9 @@
 use serde_json::{Value, json};
 
 use crate::{
-    cluster::{retry, text},
+    audit::agreement,
+    churn::kill,
+    cluster::{Cluster, retry, text},
     pods::{Pod, page_of},
     story::{Story, story},
 };
@@ -13,6 +15,15 @@ impl Story {
         self.cluster
             .apply(&[json!({"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy",
             "metadata": {"name": name, "namespace": self.ns}, "spec": spec})]);
+    }
+
+    /// Where the controller that leads runs.
+    fn controller_node(&self) -> Result<String, String> {
+        let pods =
+            self.cluster.objects(&["-n", "kube-system", "pods", "-l", "app=kube-ovn-controller"]);
+        let leader = self.cluster.leader();
+        let pod = pods.iter().find(|p| p["metadata"]["name"] == *leader);
+        pod.map(|p| text(&p["spec"]["nodeName"])).ok_or(format!("no pod of the leader {leader}"))
     }
 
     /// Nothing comes back within 2 s; a policy is in force after a moment.
@@ -97,6 +108,124 @@ fn egress_policies_keep_pods_from_blocks() {
         s.fetches("far", &page_of(&s.ip("client")), "client");
         s.kubectl(&["delete", "networkpolicy", "blocks"]).unwrap();
         s.fetches("client", &pages[1], "far");
+    });
+}
+
+/// Rows that policies are made of, as text.
+fn policy_rows(cluster: &Cluster) -> Result<Vec<String>, String> {
+    let mut lines = Vec::new();
+    for (table, columns) in [
+        ("Port_Group", "name"),
+        ("Address_Set", "name"),
+        ("ACL", "priority,direction,match,action"),
+    ] {
+        let columns = format!("--columns={columns}");
+        let rows = cluster.nbctl(&["--format=csv", "--no-headings", &columns, "list", table])?;
+        lines.extend(rows.lines().map(|row| format!("{table}: {row}")));
+    }
+    lines.sort();
+    Ok(lines)
+}
+
+/// Asks for a page again and again; answers come into /tmp/got, a line for each that fails into
+/// /tmp/lost.
+fn keep_asking(s: &Story, pod: &str, url: &str, seconds: u64) {
+    let script = format!(
+        "(while sleep 0.2; do wget -qO- -T {seconds} {url} >>/tmp/got || echo >>/tmp/lost; done) \
+         >/dev/null 2>&1 </dev/null &"
+    );
+    s.exec(pod, &["sh", "-c", &script]).expect("start asking");
+}
+
+/// Policies that come and go beside those of the story; none of them opens the server to anybody
+/// but its friend.
+fn churning(round: usize) -> Vec<Value> {
+    let server = json!({"matchLabels": {"app": "server"}});
+    let friend = json!({"podSelector": {"matchLabels": {"app": "friend"}}});
+    (0..20)
+        .map(|n| {
+            let peers = match n % 3 {
+                0 => json!([friend]),
+                1 => json!([{"podSelector": {"matchLabels": {"app": format!("nobody-{round}")}}}]),
+                _ => json!([{"ipBlock": {"cidr": format!("192.0.2.{round}/32")}}, friend]),
+            };
+            let subject = if n % 2 == 0 { server.clone() } else { json!({}) };
+            let mut spec = json!({"podSelector": subject, "ingress": [{"from": peers}]});
+            if n % 2 != 0 {
+                // About egress of everybody, of whom all stay open.
+                spec = json!({"podSelector": subject, "policyTypes": ["Egress"],
+                    "egress": [{}, {"to": peers, "ports": [{"port": 80 + round}]}]});
+            }
+            json!({"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy",
+                "metadata": {"name": format!("churn-{n}")}, "spec": spec})
+        })
+        .collect()
+}
+
+#[test]
+fn kills_during_policy_churn_open_nothing_and_leave_nothing() {
+    story("policy-churn", |s| {
+        let nodes = s.cluster.nodes();
+        s.start(&[
+            Pod::new("server").on(&nodes[0].name),
+            Pod::new("friend").on(&nodes[1].name),
+            Pod::new("other").on(&nodes[0].name),
+        ]);
+        let page = page_of(&s.ip("server"));
+        retry(90, || agreement(s.cluster));
+        let before = policy_rows(s.cluster).unwrap();
+        let subject = json!({"matchLabels": {"app": "server"}});
+        s.policy("deny", json!({"podSelector": subject}));
+        s.policy(
+            "allow",
+            json!({"podSelector": subject, "ingress": [{"from": [
+                {"podSelector": {"matchLabels": {"app": "friend"}}}]}]}),
+        );
+        s.fetches("friend", &page, "server");
+        s.never_fetches("other", &page);
+        keep_asking(s, "other", &page, 1);
+        keep_asking(s, "friend", &page, 10);
+        for round in 1..=4 {
+            let mut policies = churning(round);
+            for policy in &mut policies {
+                policy["metadata"]["namespace"] = s.ns.as_str().into();
+            }
+            let (early, late) = policies.split_at(policies.len() / 2);
+            s.cluster.apply(early);
+            // Some of it is committed, some is not, some has not been seen.
+            let node = retry(90, || s.controller_node());
+            if round % 2 == 0 {
+                retry(60, || kill(s.cluster, &node, "start-controller"));
+            }
+            s.cluster.apply(late);
+            let gone: Vec<String> = (0..20).step_by(3).map(|n| format!("churn-{n}")).collect();
+            let gone: Vec<&str> = gone.iter().map(String::as_str).collect();
+            s.kubectl(&[&["delete", "networkpolicy"], &gone[..]].concat()).expect("some go");
+        }
+        s.step("4 rounds of 20 policies, the controller killed -9 in two of them");
+        let churned: Vec<String> = (0..20).map(|n| format!("churn-{n}")).collect();
+        let churned: Vec<&str> = churned.iter().map(String::as_str).collect();
+        let delete = [&["delete", "networkpolicy", "--ignore-not-found"], &churned[..]].concat();
+        s.kubectl(&delete).expect("all go");
+        retry(120, || agreement(s.cluster));
+        s.fetches("friend", &page, "server");
+        s.never_fetches("other", &page);
+        let count = |pod: &str, file: &str| {
+            let script = format!("cat {file} 2>/dev/null | wc -l");
+            retry(30, || s.exec(pod, &["sh", "-c", &script])).trim().parse::<u64>().unwrap()
+        };
+        assert_eq!(count("other", "/tmp/got"), 0, "the server was open to others for a moment");
+        let (asked, lost) = (count("friend", "/tmp/got"), count("friend", "/tmp/lost"));
+        assert!(asked > 10 && lost == 0, "{lost} of {asked} connections of the friend were lost");
+        s.step(&format!("0 answers to others, {asked} to the friend, none lost"));
+        s.kubectl(&["delete", "networkpolicy", "--all"]).expect("policies go");
+        retry(90, || {
+            let now = policy_rows(s.cluster)?;
+            let left: Vec<&String> = now.iter().filter(|row| !before.contains(row)).collect();
+            if left.is_empty() { Ok(()) } else { Err(format!("left behind: {left:?}")) }
+        });
+        s.step("no port group, address set or ACL is left behind");
+        s.fetches("other", &page, "server");
     });
 }
 
