@@ -17,13 +17,13 @@ use crate::{
 const CONTROLLER: [&str; 3] = ["-n", "kube-system", "deployment/kube-ovn-controller"];
 
 /// Runs the controller again whatever happens.
-struct Stopped<'a> {
+pub struct Stopped<'a> {
     cluster: &'a Cluster,
     replicas: String,
 }
 
 impl<'a> Stopped<'a> {
-    fn stop(cluster: &'a Cluster) -> Self {
+    pub fn stop(cluster: &'a Cluster) -> Self {
         let deployment =
             cluster.objects(&["-n", "kube-system", "deployment", "kube-ovn-controller"]).remove(0);
         let stopped = Stopped { cluster, replicas: deployment["spec"]["replicas"].to_string() };

@@ -41,6 +41,7 @@ mod not_supported;
 mod operate;
 mod pods;
 mod policy;
+mod records;
 mod renumber;
 mod security;
 mod services;
