@@ -23,12 +23,25 @@ pub const TOOL: Tool = Tool {
                 "fish" => Shell::Fish,
                 _ => Shell::Bash,
             };
-            let mut command = super::command().bin_name("kubectl-ko");
-            clap_complete::generate(shell, &mut command, "kubectl-ko", &mut std::io::stdout());
+            print!("{}", script(shell));
             Ok(0)
         })
     },
 };
+
+const NAME: &str = "kubectl-ko";
+
+/// clap_complete's script for bash knows a program with a hyphen by one name where it reads words
+/// and by another where it looks for their candidates: nothing was found after the first word. It is
+/// made for a name without one.
+fn script(shell: Shell) -> String {
+    let name = if shell == Shell::Bash { "kubectl_ko" } else { NAME };
+    let mut text = Vec::new();
+    clap_complete::generate(shell, &mut super::command(), name, &mut text);
+    let text = String::from_utf8_lossy(&text);
+    // Only where it says which program the function completes.
+    text.replace(&format!(" {name}\n"), &format!(" {NAME}\n"))
+}
 
 /// `kubectl_complete-ko WORD...`
 pub fn command() -> Command {
@@ -79,6 +92,21 @@ mod tests {
 
     fn of(line: &str) -> Vec<String> {
         candidates(&line.split(' ').map(str::to_owned).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn every_word_of_bash_leads_to_candidates() {
+        let text = script(Shell::Bash);
+        let reached =
+            text.lines().filter_map(|l| l.trim().strip_prefix("cmd=\"")?.strip_suffix('"'));
+        let reached: Vec<&str> = reached.filter(|cmd| !cmd.is_empty()).collect();
+        assert!(reached.len() > 30, "{reached:?}");
+        for cmd in reached {
+            assert!(text.contains(&format!("        {cmd})\n            opts=")), "{cmd}");
+        }
+        let ends = text.lines().filter(|line| line.trim_start().starts_with("complete -F"));
+        let ends: Vec<&str> = ends.collect();
+        assert!(!ends.is_empty() && ends.iter().all(|l| l.ends_with(" kubectl-ko")), "{ends:?}");
     }
 
     #[test]

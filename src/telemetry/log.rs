@@ -111,13 +111,22 @@ struct Counts {
     bytes: IntGaugeVec,
 }
 
+/// Values of the label, upstream's.
+const LEVELS: [&str; 3] = ["INFO", "WARN", "ERROR"];
+
 impl Counts {
     fn register() -> Result<Self, prometheus::Error> {
         let vec = |name, help| IntGaugeVec::new(Opts::new(name, help), &["level"]);
-        Ok(Counts {
+        let counts = Counts {
             lines: metrics::register(vec("klog_lines_total", "Total number of log lines")?)?,
             bytes: metrics::register(vec("klog_bytes_total", "Total size of log lines")?)?,
-        })
+        };
+        // Zero is a figure: a series that begins with the first error shows no increase by it.
+        for level in LEVELS {
+            counts.lines.with_label_values(&[level]);
+            counts.bytes.with_label_values(&[level]);
+        }
+        Ok(counts)
     }
 }
 
@@ -137,7 +146,7 @@ impl<'a> MakeWriter<'a> for Sink {
     fn make_writer_for(&'a self, meta: &Metadata<'_>) -> Self::Writer {
         let level = match *meta.level() {
             Level::ERROR => "ERROR",
-            Level::WARN => "WARNING",
+            Level::WARN => "WARN",
             _ => "INFO",
         };
         LineWriter { sink: self, level }
@@ -224,6 +233,18 @@ mod tests {
         let mode = std::fs::metadata(dir.join("x.log")).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o640);
         std::fs::remove_dir_all(dir).unwrap();
+    }
+
+    /// A series that begins with the first error hides it from `increase()`.
+    #[test]
+    fn every_level_is_counted_from_the_start() {
+        let counts = Counts::register().unwrap();
+        let gathered = metrics::registry().gather();
+        let family = gathered.iter().find(|f| f.name() == "klog_lines_total").unwrap();
+        let levels: Vec<&str> =
+            family.get_metric().iter().map(|m| m.get_label()[0].value()).collect();
+        assert_eq!(levels, ["ERROR", "INFO", "WARN"]);
+        drop(counts);
     }
 
     #[test]
