@@ -467,9 +467,11 @@ fn holds(batch: &Batch, owner: &Owner) -> bool {
     batch.owners.iter().any(|(o, ..)| o == owner)
 }
 
-/// A row with an identity of ours that no owner wants any more.
+/// Whoever a row of ours was made for, that no owner wants any more. All rows of one go together: a
+/// port group and its ACLs in different transactions would be refused, row by row, until bisection
+/// has found a way through.
 fn orphan(key: &RowKey) -> Owner {
-    Owner { feature: "orphan", kind: Kind::Settings, key: format!("{key:?}").into() }
+    Owner { feature: "orphan", kind: Kind::Settings, key: key.maker().into() }
 }
 
 fn epoch_condition(number: Atom) -> Condition {

@@ -32,6 +32,11 @@ impl RowKey {
         RowKey { table, id: format!("{feature}:{owner}:{discriminator}").into() }
     }
 
+    /// `feature:owner`.
+    pub fn maker(&self) -> &str {
+        self.id.match_indices(':').nth(1).map_or(&*self.id, |(end, _)| &self.id[..end])
+    }
+
     /// The only row of a table with at most one row.
     pub fn singleton(table: &'static Table) -> Self {
         RowKey { table, id: "".into() }

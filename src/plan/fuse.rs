@@ -76,13 +76,8 @@ pub fn inspect(
 fn count(rows: &[&RowKey]) -> usize {
     let of = |key: &RowKey, tables: &[&Table]| tables.contains(&key.table);
     let groups = rows.iter().filter(|key| of(key, &[&nb::PORT_GROUP]));
-    let groups: BTreeSet<&str> = groups.map(|key| maker(key)).collect();
+    let groups: BTreeSet<&str> = groups.map(|key| key.maker()).collect();
     let goes_along =
-        |key: &RowKey| of(key, &[&nb::ACL, &nb::ADDRESS_SET]) && groups.contains(maker(key));
+        |key: &RowKey| of(key, &[&nb::ACL, &nb::ADDRESS_SET]) && groups.contains(key.maker());
     rows.iter().filter(|key| !goes_along(key)).count()
-}
-
-/// Feature and object of an identity `feature:object:discriminator`.
-fn maker(key: &RowKey) -> &str {
-    key.id.match_indices(':').nth(1).map_or(&*key.id, |(end, _)| &key.id[..end])
 }

@@ -287,37 +287,60 @@ fn mass_deletion_without_deletes_waits_for_the_operator() {
     assert!(accepting.commit.held_back().is_some_and(|v| v.rows == 120));
 }
 
-/// Each has a group, ACLs and sets; the controller was killed while users deleted them.
-#[test]
-fn policies_deleted_while_no_controller_ran_go_at_the_next_start() {
-    let policy = |n: usize| {
-        let from = json!([{"podSelector": {"matchLabels": {"app": format!("a-{n}")}}}]);
-        let raw = json!({"metadata": {"name": format!("p-{n}"), "namespace": "default"},
-            "spec": {"podSelector": {}, "ingress": [{"from": from}]}});
-        shared(parse_network_policy(&serde_json::from_value(raw).unwrap()))
-    };
+fn policy(n: usize, ports: usize) -> Arc<dyn Stored> {
+    let from = json!([{"podSelector": {"matchLabels": {"app": format!("a-{n}")}}}]);
+    let ports: Vec<_> = (0..ports).map(|p| json!({"port": 80 + p})).collect();
+    let raw = json!({"metadata": {"name": format!("p-{n}"), "namespace": "default"},
+        "spec": {"podSelector": {}, "ingress": [{"from": from, "ports": ports}]}});
+    shared(parse_network_policy(&serde_json::from_value(raw).unwrap()))
+}
+
+/// A controller that starts when `left` of 60 policies are left: what it holds back, and how many
+/// transactions it needs.
+fn restarted(nb: &mut Server, left: usize, ports: usize) -> (Option<usize>, usize) {
+    let mut next = Leader::new(AcceptPlan::No);
+    next.put(small_cluster().into_iter().chain((0..left).map(|n| policy(n, ports))));
+    next.connect(nb);
+    let transactions = next.run(nb);
+    (next.commit.held_back().map(|verdict| verdict.rows), transactions)
+}
+
+fn with_60_policies(ports: usize) -> Server {
     let mut nb = Server::new(&nb::DATABASE);
     let mut leader = Leader::connected(&mut nb, small_cluster());
     leader.run(&mut nb);
-    leader.put((0..60).map(policy));
+    leader.put((0..60).map(|n| policy(n, ports)));
     leader.run(&mut nb);
-    let rows = |nb: &Server| nb.dump().lines().filter(|l| l.contains("network-policy:")).count();
-    let full = rows(&nb);
-    let restart = |nb: &mut Server, left: usize| {
-        let mut next = Leader::new(AcceptPlan::No);
-        next.put(small_cluster().into_iter().chain((0..left).map(policy)));
-        next.connect(nb);
-        next.run(nb);
-        next.commit.held_back().map(|verdict| verdict.rows)
-    };
+    nb
+}
+
+fn rows_of_policies(nb: &Server) -> usize {
+    nb.dump().lines().filter(|l| l.contains("network-policy:")).count()
+}
+
+/// Each has a group, ACLs and sets; the controller was killed while users deleted them.
+#[test]
+fn policies_deleted_while_no_controller_ran_go_at_the_next_start() {
+    let mut nb = with_60_policies(0);
+    let full = rows_of_policies(&nb);
     // That many at once are a reason to ask.
-    assert!(restart(&mut nb, 0).is_some_and(|rows| (60..80).contains(&rows)));
-    assert_eq!(rows(&nb), full);
+    assert!(restarted(&mut nb, 0, 0).0.is_some_and(|rows| (60..80).contains(&rows)));
+    assert_eq!(rows_of_policies(&nb), full);
     for left in [30, 10, 0] {
-        assert_eq!(restart(&mut nb, left), None, "{left} left");
+        assert_eq!(restarted(&mut nb, left, 0).0, None, "{left} left");
         assert_eq!(nb.dump().matches("Port_Group network-policy:").count(), left);
     }
-    assert_eq!(rows(&nb), 0);
+    assert_eq!(rows_of_policies(&nb), 0);
+}
+
+/// 11 rows each, more than fit in one transaction together: an ACL that goes without the group that
+/// holds it is refused by the database.
+#[test]
+fn rows_that_hold_each_other_go_in_one_transaction() {
+    let mut nb = with_60_policies(8);
+    let (held, transactions) = restarted(&mut nb, 0, 8);
+    assert_eq!((held, rows_of_policies(&nb)), (None, 0));
+    assert!(transactions < 10, "{transactions} transactions, most of them refused");
 }
 
 #[test]
