@@ -210,6 +210,23 @@ impl Cluster {
         holder.split('_').next().unwrap_or_default().to_owned()
     }
 
+    /// A controller that stories killed often gets a new pod: the kubelet waits longer and longer
+    /// (5 minutes at last) to start the old one again.
+    pub fn renew_worn_controller(&self) {
+        const OFTEN: u64 = 3;
+        let pods = self.objects(&["-n", "kube-system", "pods", "-l", "app=kube-ovn-controller"]);
+        let restarts = |pod: &Value| pod["status"]["containerStatuses"][0]["restartCount"].as_u64();
+        let worn = pods.iter().filter(|pod| restarts(pod).is_some_and(|n| n >= OFTEN));
+        let worn: Vec<String> = worn.map(|pod| text(&pod["metadata"]["name"])).collect();
+        for pod in &worn {
+            let delete = ["-n", "kube-system", "delete", "pod", "--ignore-not-found", pod];
+            self.kubectl(&delete).expect("the old pod of the controller goes");
+        }
+        if !worn.is_empty() {
+            retry(120, || self.settled_metric("kube_ovn_rows"));
+        }
+    }
+
     /// Metrics without labels of the leading controller.
     pub fn controller_metrics(&self) -> Result<BTreeMap<String, f64>, String> {
         let leader = self.leader();

@@ -65,6 +65,7 @@ pub fn story(name: &str, body: impl FnOnce(&Story)) {
 
 impl Story {
     fn begin(&self) {
+        self.cluster.renew_worn_controller();
         let namespace = json!({"apiVersion": "v1", "kind": "Namespace",
             "metadata": {"name": self.ns, "labels": {"e2e": "true"}}});
         // One of an earlier, aborted run may still be on its way out.
