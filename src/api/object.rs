@@ -617,6 +617,13 @@ impl Pod {
         self.annotations.get(format!("{provider}.kubernetes.io/{suffix}").as_str())
     }
 
+    /// Annotation `port_vips`: further addresses of a port.
+    pub fn port_vips(&self, provider: &str) -> impl Iterator<Item = &str> {
+        let list = self.annotation(provider, super::names::suffix::PORT_VIPS);
+        let list = list.map_or("", |list| list);
+        list.split(',').map(str::trim).filter(|vip| !vip.is_empty())
+    }
+
     /// Addresses in annotations `port_vips` of all providers.
     fn vips(&self) -> impl Iterator<Item = IpAddr> {
         let wanted = |key: &&Text| key.ends_with(super::names::suffix::PORT_VIPS);

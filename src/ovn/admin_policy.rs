@@ -72,13 +72,7 @@ fn desired<T: Administrative>(view: &View<'_>, key: &str, tier: i64) -> Output {
     if !settings.enable_anp {
         return Output::default();
     }
-    let families: Vec<Family> = Family::BOTH
-        .into_iter()
-        .filter(|family| {
-            let digit = family.digit().to_string();
-            view.values::<Subnet>(Index::SubnetFamilies, "").any(|value| **value == *digit)
-        })
-        .collect();
+    let families = keys::families(view);
     let name = group_name(view, of);
     let mut output = Output { problems: problems(view, of), ..Output::default() };
     if !of.policy().log.is_empty() {

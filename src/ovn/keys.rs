@@ -1,7 +1,7 @@
 //! Identities of rows that more than one feature refers to, and the names that users see.
 
 use crate::{
-    api::{Index, Node, dotted, names},
+    api::{Index, Node, Subnet, Text, dotted, names},
     net::{Family, Mac},
     ovsdb::{row::RowKey, schema::nb},
     store::View,
@@ -80,6 +80,14 @@ fn distinct(view: &View<'_>, node: &str, name: String) -> String {
         return format!("{name}.{:08x}", hash(node) as u32);
     }
     name
+}
+
+/// Families that any subnet has.
+pub fn families(view: &View<'_>) -> Vec<Family> {
+    let used: Vec<&Text> = view.values::<Subnet>(Index::SubnetFamilies, "").collect();
+    let is_used =
+        |family: &Family| used.iter().any(|digit| ***digit == *family.digit().to_string());
+    Family::BOTH.into_iter().filter(is_used).collect()
 }
 
 /// Whether the node exists. Reads no content: a node that changes does not re-run its pods.

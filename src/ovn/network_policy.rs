@@ -36,10 +36,7 @@ pub fn desired(view: &View<'_>, key: &str) -> Output {
     if !settings.enable_np {
         return Output::default();
     }
-    let families: Vec<Family> = [Family::V4, Family::V6]
-        .into_iter()
-        .filter(|f| view.values::<Subnet>(Index::SubnetFamilies, "").any(|v| **v == *digit(*f)))
-        .collect();
+    let families = keys::families(view);
     let name = group_name(view, policy, key);
     let realms = Realms::read(view, settings);
     let mut output = Output { problems: problems(policy, key), ..Output::default() };
@@ -75,10 +72,6 @@ fn problems(policy: &NetworkPolicy, key: &str) -> Vec<Problem> {
         message: finding.message.clone(),
     };
     policy.invalid.iter().map(problem).collect()
-}
-
-fn digit(family: Family) -> String {
-    family.digit().to_string()
 }
 
 /// `IPv4`, as in names of address sets.

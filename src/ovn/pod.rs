@@ -98,7 +98,11 @@ fn secured(view: &View<'_>, pod: &Pod, ip: &Ip, problems: &mut Vec<Problem>) -> 
     let provider = provider_of(ip);
     let groups = security::groups_of(pod, provider);
     // Addresses that port security lets the pod send from are addresses of the group.
-    let vips = if flag(pod, provider, "port_security") { vips(pod, provider) } else { vec![] };
+    let vips: Vec<&str> = if flag(pod, provider, "port_security") {
+        pod.port_vips(provider).collect()
+    } else {
+        vec![]
+    };
     let (facts, missing) = security::memberships(view, &port_key(ip), ip, &vips, &groups);
     problems.extend(missing.into_iter().map(|group| Problem {
         kind: Kind::Pod,
@@ -116,12 +120,6 @@ fn flag(pod: &Pod, provider: &str, suffix: &str) -> bool {
     pod.annotation(provider, suffix).is_some_and(|v| &**v == "true")
 }
 
-/// Annotation `port_vips`.
-fn vips<'a>(pod: &'a Pod, provider: &str) -> Vec<&'a str> {
-    let list = pod.annotation(provider, "port_vips").map_or("", |list| list);
-    list.split(',').map(str::trim).filter(|vip| !vip.is_empty()).collect()
-}
-
 fn port_facts(pod: &Pod, ip: &Ip, subnet: &Subnet, settings: &Settings) -> Vec<Fact> {
     let Some(mac) = ip.mac else { return Vec::new() };
     let provider = provider_of(ip);
@@ -131,7 +129,7 @@ fn port_facts(pod: &Pod, ip: &Ip, subnet: &Subnet, settings: &Settings) -> Vec<F
     if flag(pod, provider, "layer2_forward") {
         addresses.push("unknown".into());
     }
-    let vips = vips(pod, provider);
+    let vips: Vec<&str> = pod.port_vips(provider).collect();
     let mut security = Vec::new();
     if flag(pod, provider, "port_security") {
         security.push([&[address.as_str()], &vips[..]].concat().join(" "));

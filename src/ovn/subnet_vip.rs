@@ -5,7 +5,7 @@
 use std::{collections::BTreeSet, net::IpAddr};
 
 use crate::{
-    api::{Index, Pod, PodLife, Settings, Subnet, names, names::suffix},
+    api::{Index, Pod, PodLife, Settings, Subnet, names},
     ovsdb::{
         row::{Element, Fact, RowBuilder, RowKey},
         schema::nb,
@@ -32,10 +32,8 @@ pub fn desired(view: &View<'_>, name: &str) -> Output {
 /// Ports in the subnet of the pods that list the address. Compared as an address: upstream took
 /// every port whose text contained it, so 10.16.0.1 had the ports of 10.16.0.10 too.
 fn parents(view: &View<'_>, subnet: &Subnet, vip: IpAddr, settings: &Settings) -> Vec<String> {
-    let lists = |pod: &Pod, provider: &str| {
-        let list = pod.annotation(provider, suffix::PORT_VIPS).map_or("", |list| list);
-        list.split(',').any(|text| text.trim().parse() == Ok(vip))
-    };
+    let lists =
+        |pod: &Pod, provider: &str| pod.port_vips(provider).any(|text| text.parse() == Ok(vip));
     let mut names = BTreeSet::new();
     for pod in view.list::<Pod>(Index::PodsByVip, &vip.to_string()) {
         if pod.host_network || pod.life == PodLife::Ended || !pod.invalid.is_empty() {
